@@ -1,0 +1,93 @@
+"""One engine per process, made after fork, with as many connections as the process can use and no more.
+
+A connection that two processes share mixes their replies, so the engine is remembered together with the id of the
+process that made it: a forked child drops its parent's engine without touching the parent's sockets and makes its own.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from sqlalchemy import Engine, create_engine
+
+from db.settings import settings
+
+_RECYCLE_SECONDS = 1_800  # Below the idle limits of common proxies and firewalls, the shortest of which is an hour.
+_CONNECT_TIMEOUT_SECONDS = 5
+_HEARTBEAT_CONNECTIONS = 1  # A job's lease is extended while its own transaction holds the other connection.
+
+
+@dataclass(frozen=True, slots=True)
+class _Role:
+    """What this process is: its name in pg_stat_activity and how many of its threads use the database at once."""
+
+    application_name: str = "harbor"
+    concurrency: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Owned:
+    pid: int
+    engine: Engine
+
+
+_role = _Role()
+_owned: _Owned | None = None
+
+
+def configure(*, application_name: str, concurrency: int) -> None:
+    """Say what this process is. Call before its first query.
+
+    Args:
+        application_name: how the process shows in pg_stat_activity, such as `harbor-worker-expiry`.
+        concurrency: how many of its threads use the database at once; 1 in a prefork child.
+    """
+    global _role  # noqa: PLW0603 - one role per process is the promise
+    _role = _Role(application_name, concurrency)
+    dispose()
+
+
+def engine() -> Engine:
+    """Return this process's engine; the first call in a process makes it.
+
+    Raises:
+        SettingsError: HARBOR_DATABASE_URL is missing or malformed.
+    """
+    global _owned  # noqa: PLW0603 - one engine per process is the promise
+    if _owned is None or _owned.pid != os.getpid():
+        dispose()
+        _owned = _Owned(os.getpid(), _create())
+    return _owned.engine
+
+
+def dispose() -> None:
+    """Close this process's connections. Those inherited by a fork are forgotten, not closed: they are the parent's."""
+    global _owned  # noqa: PLW0603
+    if _owned is not None:
+        _owned.engine.dispose(close=_owned.pid == os.getpid())
+        _owned = None
+
+
+def _create() -> Engine:
+    told = settings()
+    timeouts = {
+        "statement_timeout": told.statement_timeout_ms,
+        "lock_timeout": told.lock_timeout_ms,
+        "idle_in_transaction_session_timeout": told.idle_in_transaction_timeout_ms,
+    }
+    return create_engine(
+        told.database_url.get_secret_value(),
+        pool_size=(_role.concurrency or told.database_concurrency) + _HEARTBEAT_CONNECTIONS,
+        max_overflow=0,
+        pool_pre_ping=True,
+        pool_recycle=_RECYCLE_SECONDS,
+        pool_timeout=told.pool_timeout_ms / 1_000,
+        # Bind values may be personal data and payment references: errors and logs show the statement only.
+        hide_parameters=True,
+        connect_args={
+            "application_name": _role.application_name,
+            "connect_timeout": _CONNECT_TIMEOUT_SECONDS,
+            "options": " ".join(f"-c {name}={value}" for name, value in timeouts.items()) + " -c timezone=UTC",
+        },
+    )

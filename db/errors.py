@@ -1,0 +1,167 @@
+"""Every way in which Harbor says no, each as a class of its own.
+
+A class's docstring is its message: the text in braces is filled from the ids that the error is built from, which stay
+readable on `error.ids`. Nothing here ever holds a secret, an ORM object or a payload, so an error may always be logged.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+_SHOWN_CHARACTERS = 80  # A message names a bad value; it does not repeat a megabyte of it.
+
+
+def shown(value: object) -> str:
+    """Return `value` as a message may show it: its repr, cut to 80 characters."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}… ({len(text)} characters)"
+
+
+class HarborError(Exception):
+    """Harbor could not do what was asked."""
+
+    def __init__(self, **ids: Any) -> None:
+        self.ids = ids
+        message = inspect.cleandoc(type(self).__doc__ or "").split("\n\n", 1)[0].replace("\n", " ")
+        super().__init__(message.format(**{key: _readable(value) for key, value in ids.items()}))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Rebuild from the ids: a worker's child hands errors to its parent by copying them."""
+        return _rebuild, (type(self), self.ids)
+
+
+def _rebuild(kind: type[HarborError], ids: dict[str, Any]) -> HarborError:
+    return kind(**ids)
+
+
+def _readable(value: object) -> str:
+    if isinstance(value, (list, tuple, set, frozenset)):
+        items = sorted(value)
+        listed = ", ".join(str(item) for item in items[:10])
+        return f"{listed} and {len(items) - 10} more" if len(items) > 10 else listed  # noqa: PLR2004 - ten can be read
+    return str(value)
+
+
+# ---- settings and sessions -------------------------------------------------------------------------------------------
+
+
+class SettingsError(HarborError):
+    """{variable} {problem}."""
+
+
+class SecondTransaction(HarborError):
+    """Task {task} opened a second transaction(); it has one, unless it is declared with repeatable=True.
+
+    One transaction is what lets a task's effect and its completion commit together; a task that is safe to run again
+    from its start may have several.
+    """
+
+
+class InvalidTask(HarborError):
+    """Task {task} {problem}."""
+
+
+class InvalidArgument(HarborError):
+    """Task {task} was given an ORM object as argument {argument}; pass its primary key instead."""
+
+
+# ---- bad input -------------------------------------------------------------------------------------------------------
+
+
+class InvalidInput(HarborError):
+    """{field} {problem}, and was {value}."""
+
+
+class InvalidId(InvalidInput):
+    """{field} must be an integer from 1 to 9223372036854775807, and was {value}."""
+
+
+class InvalidText(InvalidInput):
+    """{field} {problem}, and was {value}."""
+
+
+class InvalidQuantity(InvalidInput):
+    """{field} of variant {variant_id} must be an integer {range}, and was {value}."""
+
+
+class InvalidLines(InvalidInput):
+    """lines of order {order_id} {problem}, and was {value}."""
+
+
+class TooManyVariants(InvalidInput):
+    """Order {order_id} names {count} variants; one hold covers at most {limit}."""
+
+
+class InvalidHold(InvalidInput):
+    """{field} of order {order_id} {problem}, and was {value}."""
+
+
+class InvalidLimit(InvalidInput):
+    """{field} must be an integer from 1 to {most}, and was {value}."""
+
+
+# ---- inventory -------------------------------------------------------------------------------------------------------
+
+
+class ProductNotFound(HarborError):
+    """Product {product_id} does not exist."""
+
+
+class ProductHasHolds(HarborError):
+    """Product {product_id} cannot be deleted: reservations {reservation_ids} name its variants. Archive it instead."""
+
+
+class VariantNotFound(HarborError):
+    """Variant {variant_ids} does not exist."""
+
+
+class VariantArchived(HarborError):
+    """Variant {variant_ids} belongs to an archived product and is not for sale."""
+
+
+class StockTooLow(HarborError):
+    """Variant {variant_id} cannot change by {change}: it has {stock_qty} units and never goes below zero."""
+
+
+# ---- reservations ----------------------------------------------------------------------------------------------------
+
+
+class InsufficientStock(HarborError):
+    """Order {order_id} cannot be reserved: variant {variant_ids} has too few units free to sell."""
+
+
+class OrderAlreadyReserved(HarborError):
+    """Order {order_id} is held by reservation {reservation_id} for other lines; release that one first."""
+
+
+class OrderContended(HarborError):
+    """Order {order_id} is being reserved and ended by others at this moment; try again."""
+
+
+class ReservationNotFound(HarborError):
+    """Reservation {reservation_id} does not exist."""
+
+
+class ReservationResolved(HarborError):
+    """Reservation {reservation_id} has already ended."""
+
+
+class ReservationExpired(ReservationResolved):
+    """Reservation {reservation_id} has expired; its units went back on sale."""
+
+
+class ReservationReleased(ReservationResolved):
+    """Reservation {reservation_id} has been released; its units went back on sale."""
+
+
+class ReservationConfirmed(ReservationResolved):
+    """Reservation {reservation_id} has been confirmed; its units are sold. A return is `inventory.take_back`."""
+
+
+class PaymentMismatch(ReservationConfirmed):
+    """Reservation {reservation_id} has been confirmed with another payment; refund this one."""
+
+
+class PaymentRefInUse(HarborError):
+    """Reservation {reservation_id} cannot be confirmed: its payment_ref already confirmed reservation {other_id}."""

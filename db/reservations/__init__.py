@@ -1,0 +1,36 @@
+"""Holds on stock: taken all or nothing, ended exactly once, and given back on time.
+
+    reserve      takes units for an order and returns a hold that ends by itself
+    confirm      sells what a hold has
+    release      gives it back
+    expire_due   gives back what nobody confirmed in time
+
+Locks are taken in one order everywhere, so that no two of these can wait for each other: reservations ascending, the
+new hold of this order, variants ascending.
+"""
+
+from db.reservations.expire import BatchSize, expire_due
+from db.reservations.hold import (
+    DEFAULT_HOLD,
+    DEFAULT_MAX_HOLD,
+    Hold,
+    HoldState,
+    StockReservation,
+    StockReservationLine,
+)
+from db.reservations.reserve import reserve
+from db.reservations.resolve import confirm, release
+
+__all__ = [
+    "DEFAULT_HOLD",
+    "DEFAULT_MAX_HOLD",
+    "BatchSize",
+    "Hold",
+    "HoldState",
+    "StockReservation",
+    "StockReservationLine",
+    "confirm",
+    "expire_due",
+    "release",
+    "reserve",
+]

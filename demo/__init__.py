@@ -1,0 +1,1 @@
+"""`python -m demo`: a real or generated order trace replayed through the whole system."""

@@ -1,0 +1,134 @@
+"""An embedded PostgreSQL and Valkey on free loopback ports: for a laptop, the demo, the bench and the tests.
+
+Promise: `with running() as stack` gives two durable servers within seconds, and nothing of them is left afterwards, not
+even when the process that entered it is killed with SIGKILL.
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from stack import binaries
+from stack.binaries import URL_VARIABLES, postgres_binary
+from stack.errors import MissingBinaryError, PartlyConfiguredError, StackError, StartError
+
+__all__ = [
+    "MissingBinaryError",
+    "PartlyConfiguredError",
+    "Stack",
+    "StackError",
+    "StartError",
+    "postgres_binary",
+    "running",
+]
+
+# Longer than the keeper gives its two servers, one after the other.
+STOP_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Servers that run.
+
+    Attributes:
+        environ: HARBOR_DATABASE_URL, HARBOR_BROKER_URL and HARBOR_CACHE_URL, for this process and its children.
+    """
+
+    environ: dict[str, str]
+
+
+@contextlib.contextmanager
+def running(directory: Path | None = None) -> Iterator[Stack]:
+    """Run PostgreSQL and Valkey for the length of the block.
+
+    When all three URLs are set in the environment, those servers are used and none is started.
+
+    Args:
+        directory: where the data are kept, and found again by the next start (the ports may differ, the passwords do
+            not). Without one they live in a temporary directory that is removed at the end. When root asks for a
+            directory that `nobody` cannot enter, the data are in /var/tmp and a link `data` leads there.
+
+    Raises:
+        PartlyConfiguredError: some of the three URLs are set and some are not.
+        MissingBinaryError: a server's program is not installed.
+        StartError: a server did not start, or another stack has the directory.
+    """
+    given = _given()
+    if given:
+        yield Stack(given)
+        return
+    binaries.find()
+    with tempfile.TemporaryFile() as log:
+        keeper = _start_keeper(log)
+        try:
+            yield Stack(_ask(keeper, directory, log))
+        finally:
+            _stop(keeper)
+
+
+def _given() -> dict[str, str]:
+    # Elsewhere only db.settings reads the environment; the stack may import nothing of ours, so it looks itself.
+    given = {name: os.environ[name] for name in URL_VARIABLES if os.environ.get(name)}
+    missing = [name for name in URL_VARIABLES if name not in given]
+    if given and missing:
+        raise PartlyConfiguredError(
+            f"{', '.join(given)} set, but not {', '.join(missing)}: set all three, or none to start the stack."
+        )
+    return given
+
+
+def _start_keeper(log: IO[bytes]) -> subprocess.Popen[bytes]:
+    here = str(Path(__file__).resolve().parent.parent)
+    paths = [here, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return subprocess.Popen(
+        [sys.executable, "-m", "stack.keeper"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=log,
+        cwd="/",
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        # A terminal's Ctrl-C must not reach the servers before their user is done with them.
+        start_new_session=True,
+    )
+
+
+def _ask(keeper: subprocess.Popen[bytes], directory: Path | None, log: IO[bytes]) -> dict[str, str]:
+    assert keeper.stdin is not None
+    assert keeper.stdout is not None
+    request = {"parent": os.getpid(), "directory": None if directory is None else str(directory.resolve())}
+    # A keeper that is already dead does not read; its log says why.
+    with contextlib.suppress(BrokenPipeError):
+        keeper.stdin.write(json.dumps(request).encode() + b"\n")
+        keeper.stdin.flush()
+    line = keeper.stdout.readline()
+    if not line:
+        log.seek(0)
+        raise StartError(
+            f"the keeper of the servers died; its log ends:\n{log.read().decode(errors='replace')[-2000:]}"
+        )
+    answer: dict[str, dict[str, str]] = json.loads(line)
+    if "error" in answer:
+        raise StartError(answer["error"])
+    return answer["environ"]
+
+
+def _stop(keeper: subprocess.Popen[bytes]) -> None:
+    assert keeper.stdin is not None
+    assert keeper.stdout is not None
+    # A forked child may hold the pipe open, so closing it does not suffice.
+    keeper.terminate()
+    with contextlib.suppress(BrokenPipeError):
+        keeper.stdin.close()
+    keeper.stdout.close()
+    try:
+        keeper.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        keeper.kill()
+        keeper.wait()

@@ -1,0 +1,258 @@
+"""The process that owns the servers: `python -m stack.keeper`, started by `stack.running()` in a session of its own.
+
+Promise: when the process that asked for the servers is done with them, or dies in any way, the servers are stopped and
+the temporary directory is removed. A keeper that is itself killed with SIGKILL takes the servers with it on Linux (they
+ask the kernel for a signal) and leaves its temporary directory; elsewhere it leaves the servers, too.
+
+It reads one line of JSON, {"parent": pid, "directory": path or null}, and answers with one: {"environ": {...}} or
+{"error": text}.
+"""
+
+import contextlib
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import BinaryIO
+
+from stack import account, binaries, home
+from stack.account import Account
+from stack.errors import StackError, StartError
+from stack.servers import HOST, PostgreSQL, Server, Valkey
+
+POLL_SECONDS = 0.02
+# Closing the pipe wakes the keeper at once; this is for a parent that was killed while a forked child holds the pipe.
+PARENT_POLL_SECONDS = 0.25
+LOCK_WAIT_SECONDS = 5  # The last stack of the same directory may still be stopping.
+CREATE_SECONDS = 60
+START_SECONDS = 60  # A kept directory may first recover from a crash.
+STOP_SECONDS = 20  # Then SIGKILL: the next start recovers.
+PORT_ATTEMPTS = 5
+LOG_TAIL_BYTES = 2000
+
+
+class AbandonedError(Exception):
+    """The parent is done with the stack, or is dead."""
+
+
+class Parent:
+    """The process that asked for the servers."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._dismissed = False
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._dismiss)
+
+    def _dismiss(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature of a handler
+        self._dismissed = True
+
+    def is_done(self, wait_seconds: float = 0) -> bool:
+        """Whether the servers are no longer wanted; waits up to `wait_seconds` for that."""
+        # Nothing follows the request, so a readable pipe is a closed one.
+        closed, _, _ = select.select([sys.stdin], [], [], wait_seconds)
+        return bool(closed) or self._dismissed or os.getppid() != self._pid
+
+    def wait_for(self, condition: Callable[[], bool], seconds: float) -> bool:
+        """Wait for a condition; whether it came true in time.
+
+        Raises:
+            AbandonedError: the parent is done.
+        """
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if self.is_done():
+                raise AbandonedError
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(POLL_SECONDS)
+        return True
+
+
+class Keeper:
+    """Starts the servers of one directory for one parent, and stops them."""
+
+    def __init__(self, parent: Parent, user: Account, where: Path, held: int) -> None:
+        self._parent = parent
+        self._account = user
+        self._home = where
+        self._held = held
+
+    def create(self, server: PostgreSQL, scratch: Path) -> None:
+        """Make PostgreSQL's data directory.
+
+        Raises:
+            StartError: initdb failed.
+        """
+        # Made under another name and renamed: an interrupted initdb must not be taken for data.
+        draft = server.data.with_suffix(".new")
+        shutil.rmtree(draft, ignore_errors=True)
+        self._own_directory(draft)
+        password_file = scratch / "password"
+        home.private_file(password_file, server.password)
+        self._account.own(password_file)
+        log = self._home / "initdb.log"
+        process = self._spawn(server.create_command(draft, password_file), log, signal.SIGTERM)
+        try:
+            self._parent.wait_for(lambda: process.poll() is not None, CREATE_SECONDS)
+        finally:
+            _end(process, signal.SIGTERM)
+            password_file.unlink()
+        if process.returncode != 0:
+            raise StartError(f"initdb failed ({process.returncode}): {_tail(log)}")
+        draft.rename(server.data)
+
+    def prepare(self, server: Valkey) -> None:
+        """Make Valkey's data directory, and the private file that its settings go to."""
+        if not server.data.exists():
+            self._own_directory(server.data)
+        home.private_file(server.settings_file)
+        self._account.own(server.settings_file)
+
+    @contextlib.contextmanager
+    def serving(self, server: Server) -> Iterator[int]:
+        """Run a server on a free port, which is the value, and stop it at the end.
+
+        Raises:
+            StartError: it ended, or did not serve in time.
+            AbandonedError: the parent is done.
+        """
+        log = self._home / f"{server.name}.log"
+        for _ in range(PORT_ATTEMPTS):
+            port = _free_port()
+            process = self._spawn(server.command(port), log, server.stop_signal)
+            try:
+                if self._serves(server, process, port):
+                    yield port
+                    return
+            finally:
+                _end(process, server.stop_signal)
+            # A free port is only known to have been free; somebody may have been quicker.
+            if "Address already in use" not in _tail(log):
+                break
+        raise StartError(f"{server.name} does not serve (status {process.returncode}); its log ends:\n{_tail(log)}")
+
+    def _serves(self, server: Server, process: subprocess.Popen[bytes], port: int) -> bool:
+        def settled() -> bool:
+            if process.poll() is not None:
+                return True
+            try:
+                server.greet(port)
+            except server.NOT_YET:
+                return False
+            return True
+
+        return self._parent.wait_for(settled, START_SECONDS) and process.poll() is None
+
+    def _spawn(self, command: list[str], log: Path, death_signal: signal.Signals) -> subprocess.Popen[bytes]:
+        with _new_log(log) as file:
+            return self._account.start(command, cwd=self._home, log=file, held=self._held, death_signal=death_signal)
+
+    def _own_directory(self, path: Path) -> None:
+        path.mkdir(mode=0o700)
+        self._account.own(path)
+
+
+@contextlib.contextmanager
+def serving(parent: Parent, directory: Path | None) -> Iterator[dict[str, str]]:
+    """Run both servers; the value is the environment that leads to them.
+
+    Raises:
+        StackError: they cannot be started.
+        AbandonedError: the parent is done.
+    """
+    user = account.for_servers()
+    with contextlib.ExitStack() as cleanup:
+        scratch = home.make_scratch(user)
+        cleanup.callback(shutil.rmtree, scratch)
+        programs = binaries.reachable(binaries.find(), user, scratch)
+        where = scratch if directory is None else home.settle(directory, user)
+        held = _lock(parent, where)
+        cleanup.callback(os.close, held)
+        keeper = Keeper(parent, user, where, held)
+        passwords = home.passwords(where)
+        postgres = PostgreSQL(programs, where / "postgres", passwords.postgres)
+        valkey = Valkey(programs, where / "valkey", scratch / "valkey.conf", passwords.valkey)
+        keeper.prepare(valkey)
+        if not postgres.data.exists():
+            keeper.create(postgres, scratch)
+        postgres_port = cleanup.enter_context(keeper.serving(postgres))
+        valkey_port = cleanup.enter_context(keeper.serving(valkey))
+        urls = (postgres.url(postgres_port), valkey.url(valkey_port, 0), valkey.url(valkey_port, 1))
+        yield dict(zip(binaries.URL_VARIABLES, urls, strict=True))
+
+
+def _lock(parent: Parent, where: Path) -> int:
+    taken: list[int] = []
+
+    def take() -> bool:
+        descriptor = home.lock(where)
+        if descriptor is not None:
+            taken.append(descriptor)
+        return bool(taken)
+
+    if not parent.wait_for(take, LOCK_WAIT_SECONDS):
+        raise StartError(f"{where} is in use by another running stack: stop that one, or choose another directory.")
+    return taken[0]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def _end(process: subprocess.Popen[bytes], stop_signal: signal.Signals) -> None:
+    if process.poll() is None:
+        process.send_signal(stop_signal)
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _new_log(path: Path) -> BinaryIO:
+    # Statements stand in logs, so they are their owner's alone.
+    home.private_file(path)
+    return path.open("ab")
+
+
+def _tail(log: Path) -> str:
+    return log.read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace").strip()
+
+
+def _answer(**reply: object) -> None:
+    # A parent that died does not read.
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.write(json.dumps(reply) + "\n")
+        sys.stdout.flush()
+
+
+def main() -> None:
+    """Serve one parent until it is done."""
+    request = json.loads(sys.stdin.readline())
+    parent = Parent(request["parent"])
+    directory = request["directory"]
+    try:
+        with serving(parent, Path(directory) if directory else None) as environ:
+            _answer(environ=environ)
+            while not parent.is_done(PARENT_POLL_SECONDS):
+                pass
+    except AbandonedError:
+        pass
+    except (StackError, OSError) as error:
+        _answer(error=str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""Every test that touches a server touches a real one: one stack per run, one database per test, cloned from a migrated template."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import psycopg
+import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy.engine import make_url
+
+import stack
+from db import engine
+from db.settings import settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import URL
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[dict[str, str]]:
+    """The three URLs of real servers: those of the environment when they are set, embedded ones otherwise."""
+    with stack.running() as running:
+        yield {**running.environ, "HARBOR_ENV": "test"}
+
+
+def _administer(url: URL, statement: str) -> None:
+    plain = url.set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(plain, autocommit=True) as connection:
+        connection.execute(statement)
+
+
+def _use(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    settings.cache_clear()
+    engine.dispose()
+
+
+def alembic_config() -> Config:
+    """Alembic as `alembic` at the root finds it, but silent."""
+    return Config(toml_file="pyproject.toml", stdout=open(os.devnull, "w"))  # noqa: SIM115, PTH123
+
+
+@pytest.fixture(scope="session")
+def template(servers: dict[str, str]) -> Iterator[str]:
+    """The name of a database that all migrations have run in."""
+    url = make_url(servers["HARBOR_DATABASE_URL"])
+    name = f"harbor_template_{uuid4().hex[:8]}"
+    _administer(url, f'CREATE DATABASE "{name}"')
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        _use({**servers, "HARBOR_DATABASE_URL": str_url(url.set(database=name))}, monkeypatch)
+        command.upgrade(alembic_config(), "head")
+        engine.dispose()
+    settings.cache_clear()
+    yield name
+    _administer(url, f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+def str_url(url: URL) -> str:
+    """The URL with its password, as the environment holds it."""
+    return url.render_as_string(hide_password=False)
+
+
+@pytest.fixture
+def environ(servers: dict[str, str], template: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    """A migrated database of this test's own; this process and the children it starts with this environment use it."""
+    url = make_url(servers["HARBOR_DATABASE_URL"])
+    name = f"harbor_test_{uuid4().hex[:8]}"
+    _administer(url, f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+    mine = {**servers, "HARBOR_DATABASE_URL": str_url(url.set(database=name))}
+    _use(mine, monkeypatch)
+    yield {**os.environ, **mine}
+    engine.dispose()
+    settings.cache_clear()
+    _administer(url, f'DROP DATABASE "{name}" WITH (FORCE)')
