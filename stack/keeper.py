@@ -11,24 +11,21 @@ It reads one line of JSON, {"parent": pid, "directory": path or null}, and answe
 import contextlib
 import json
 import os
-import select
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import BinaryIO
 
 from stack import account, binaries, home
 from stack.account import Account
 from stack.errors import StackError, StartError
+from stack.parent import AbandonedError, Parent
 from stack.servers import HOST, PostgreSQL, Server, Valkey
 
-POLL_SECONDS = 0.02
 # Closing the pipe wakes the keeper at once; this is for a parent that was killed while a forked child holds the pipe.
 PARENT_POLL_SECONDS = 0.25
 LOCK_WAIT_SECONDS = 5  # The last stack of the same directory may still be stopping.
@@ -37,44 +34,6 @@ START_SECONDS = 60  # A kept directory may first recover from a crash.
 STOP_SECONDS = 20  # Then SIGKILL: the next start recovers.
 PORT_ATTEMPTS = 5
 LOG_TAIL_BYTES = 2000
-
-
-class AbandonedError(Exception):
-    """The parent is done with the stack, or is dead."""
-
-
-class Parent:
-    """The process that asked for the servers."""
-
-    def __init__(self, pid: int) -> None:
-        self._pid = pid
-        self._dismissed = False
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, self._dismiss)
-
-    def _dismiss(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature of a handler
-        self._dismissed = True
-
-    def is_done(self, wait_seconds: float = 0) -> bool:
-        """Whether the servers are no longer wanted; waits up to `wait_seconds` for that."""
-        # Nothing follows the request, so a readable pipe is a closed one.
-        closed, _, _ = select.select([sys.stdin], [], [], wait_seconds)
-        return bool(closed) or self._dismissed or os.getppid() != self._pid
-
-    def wait_for(self, condition: Callable[[], bool], seconds: float) -> bool:
-        """Wait for a condition; whether it came true in time.
-
-        Raises:
-            AbandonedError: the parent is done.
-        """
-        deadline = time.monotonic() + seconds
-        while not condition():
-            if self.is_done():
-                raise AbandonedError
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(POLL_SECONDS)
-        return True
 
 
 class Keeper:

@@ -1,7 +1,8 @@
-"""Every test that touches a server touches a real one: one stack per run, one database per test, cloned from a migrated template."""
+"""Every test that touches a server touches a real one: one stack per run, one database per test, cloned when migrated."""
 
 from __future__ import annotations
 
+import io
 import os
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -44,7 +45,7 @@ def _use(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
 
 def alembic_config() -> Config:
     """Alembic as `alembic` at the root finds it, but silent."""
-    return Config(toml_file="pyproject.toml", stdout=open(os.devnull, "w"))  # noqa: SIM115, PTH123
+    return Config(toml_file="pyproject.toml", stdout=io.StringIO())
 
 
 @pytest.fixture(scope="session")

@@ -308,7 +308,9 @@ def test_a_port_lost_to_somebody_quicker_is_replaced() -> None:
 
 def test_a_port_that_stays_taken_is_an_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as quicker:
-        answer = keeper_with(f"keeper._free_port = lambda: {quicker.getsockname()[1]}")
+        taken = quicker.getsockname()[1]
+
+        answer = keeper_with(f"keeper.PORT_ATTEMPTS = 2\nkeeper._free_port = lambda: {taken}")
 
     assert "Address already in use" in answer["error"]
 

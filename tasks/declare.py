@@ -1,0 +1,57 @@
+"""`@task("noun.verb")`: the one way to declare a task, with the house's defaults.
+
+The task is registered with whatever Celery app the process has; `tasks` never imports `worker`. Where a task runs is
+said in celeryconfig's routes only: a queue on the decorator is honoured by `apply_async` and ignored by `send_task`,
+which is how other services send.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+
+from celery import shared_task
+from sqlalchemy.exc import OperationalError
+
+from db.errors import HarborError, InvalidTask
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from celery import Task
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_NAME: Final = re.compile(r"[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*")
+_ROUTING: Final = frozenset({"queue", "exchange", "routing_key", "priority"})
+
+
+def task(name: str, *, repeatable: bool = False, **options: Any) -> Callable[[Callable[P, R]], Task[P, R]]:
+    """Declare a function as the task `name`.
+
+    Args:
+        name: `noun.verb`, lower case; the contract under which others send it.
+        repeatable: the task may open several transactions because running it again from its start is safe; by default
+            it has exactly one.
+        options: Celery's own task options, such as `max_retries`.
+
+    Raises:
+        InvalidTask: the name is no `noun.verb`, or an option says where the task runs.
+    """
+    if not _NAME.fullmatch(name):
+        raise InvalidTask(task=name, problem="must be named noun.verb, in lower case")
+    if routing := sorted(_ROUTING & options.keys()):
+        raise InvalidTask(task=name, problem=f"must be routed in celeryconfig.task_routes, not by {', '.join(routing)}")
+    defaults: dict[str, Any] = {
+        # An expected refusal is an answer: it is logged in one line, without a traceback.
+        "throws": (HarborError,),
+        # A lost connection, a deadlock or a lock that took too long: the database may answer the next time. Together
+        # the five waits stay below a third of the visibility timeout (5.7 minutes at the very most).
+        "autoretry_for": (OperationalError,),
+        "max_retries": 5,
+        "retry_backoff": 1,
+        "retry_backoff_max": 60,
+        "retry_jitter": True,
+    }
+    return shared_task(name=name, repeatable=repeatable, **(defaults | options))

@@ -1,0 +1,68 @@
+"""Holds end on time: the sweep that Beat starts, and the two endings that other services ask for."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+import structlog
+
+from db import reservations
+from db.session import transaction
+from tasks.declare import task
+
+log = structlog.get_logger()
+
+# Below the five seconds between two ticks, so that sweeps do not pile up behind a long one.
+SWEEP_BUDGET: Final = timedelta(seconds=4)
+
+
+@task("reservations.release")
+def release(reservation_id: int) -> None:
+    """Give the units of one hold back."""
+    with transaction() as session:
+        reservations.release(session, reservation_id)
+
+
+@task("reservations.confirm")
+def confirm(reservation_id: int, payment_ref: str) -> None:
+    """Sell the units of one hold."""
+    with transaction() as session:
+        reservations.confirm(session, reservation_id, payment_ref)
+
+
+@task("reservations.expire", repeatable=True)
+def expire() -> None:
+    """Close due holds batch by batch until none is due or the time budget is spent."""
+    swept = sweep(SWEEP_BUDGET)
+    if swept.holds:
+        log.info("reservations.expired", holds=swept.holds, batches=swept.batches, finished=swept.finished)
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What a sweep did; `finished` says that nothing was due any more when it ended."""
+
+    holds: int
+    batches: int
+    finished: bool
+    worst_batch_seconds: float
+
+
+def sweep(budget: timedelta) -> Swept:
+    """Close due holds, one bounded batch per transaction, until none is due or `budget` has passed."""
+    size = reservations.BatchSize()
+    ends = time.monotonic() + budget.total_seconds()
+    holds = batches = 0
+    worst_seconds = 0.0
+    while True:
+        limit, started = size.limit, time.monotonic()
+        with transaction() as session:
+            closed = reservations.expire_due(session, limit)
+        took_seconds = time.monotonic() - started
+        holds, batches, worst_seconds = holds + closed, batches + 1, max(worst_seconds, took_seconds)
+        if closed < limit or time.monotonic() >= ends:
+            return Swept(holds, batches, closed < limit, worst_seconds)
+        size.took(took_seconds)

@@ -1,0 +1,37 @@
+"""What a worker process does when it starts and stops: its log, and an engine of its own size, made after fork."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery.signals import setup_logging, worker_init, worker_process_init, worker_process_shutdown
+
+from db import engine
+from db.settings import settings
+from worker import logging
+
+
+@setup_logging.connect
+def _log(**_: Any) -> None:
+    # A receiver of this signal also tells Celery to leave the log alone.
+    logging.configure(settings())
+
+
+@worker_init.connect
+def _start(sender: Any, **_: Any) -> None:
+    # With a pool of threads the tasks run in this very process. A prefork parent opens no connection at all.
+    engine.configure(application_name=_name(), concurrency=sender.concurrency)
+
+
+@worker_process_init.connect
+def _start_child(**_: Any) -> None:
+    engine.configure(application_name=_name(), concurrency=1)
+
+
+@worker_process_shutdown.connect
+def _stop_child(**_: Any) -> None:
+    engine.dispose()
+
+
+def _name() -> str:
+    return f"harbor-worker-{settings().worker_pool}"
