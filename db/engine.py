@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Engine, create_engine, event
 
 from db.settings import settings
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import ExceptionContext
 
 _RECYCLE_SECONDS = 1_800  # Below the idle limits of common proxies and firewalls, the shortest of which is an hour.
 _CONNECT_TIMEOUT_SECONDS = 5
@@ -76,14 +80,14 @@ def _create() -> Engine:
         "lock_timeout": told.lock_timeout_ms,
         "idle_in_transaction_session_timeout": told.idle_in_transaction_timeout_ms,
     }
-    return create_engine(
+    made = create_engine(
         told.database_url.get_secret_value(),
         pool_size=(_role.concurrency or told.database_concurrency) + _HEARTBEAT_CONNECTIONS,
         max_overflow=0,
         pool_pre_ping=True,
         pool_recycle=_RECYCLE_SECONDS,
         pool_timeout=told.pool_timeout_ms / 1_000,
-        # Bind values may be personal data and payment references: errors and logs show the statement only.
+        # Bind values may be personal data and payment references: errors and logs show the statement without them.
         hide_parameters=True,
         connect_args={
             "application_name": _role.application_name,
@@ -91,3 +95,15 @@ def _create() -> Engine:
             "options": " ".join(f"-c {name}={value}" for name, value in timeouts.items()) + " -c timezone=UTC",
         },
     )
+    event.listen(made, "handle_error", _say_no_values)
+    return made
+
+
+def _say_no_values(context: ExceptionContext) -> None:
+    """Cut an error's text to PostgreSQL's first sentence: its DETAIL repeats values. `orig.diag` keeps everything."""
+    error = context.original_exception
+    sentence = getattr(getattr(error, "diag", None), "message_primary", None)
+    if sentence is not None:
+        error.args = (sentence,)
+        if context.sqlalchemy_exception is not None:
+            context.sqlalchemy_exception.args = (f"({type(error).__module__}.{type(error).__name__}) {sentence}",)

@@ -7,15 +7,29 @@ readable on `error.ids`. Nothing here ever holds a secret, an ORM object or a pa
 from __future__ import annotations
 
 import inspect
+import reprlib
 from typing import Any
 
 _SHOWN_CHARACTERS = 80  # A message names a bad value; it does not repeat a megabyte of it.
 
 
+class _Short(reprlib.Repr):
+    """A repr that stays short, and is one for every value: Python refuses to write out an integer of 5,000 digits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = _SHOWN_CHARACTERS
+
+    def repr_int(self, x: int, level: int) -> str:  # noqa: ARG002 - reprlib's own hook
+        return repr(x) if x.bit_length() <= 128 else f"an integer of {x.bit_length()} bits"  # noqa: PLR2004
+
+
+_short = _Short()
+
+
 def shown(value: object) -> str:
-    """Return `value` as a message may show it: its repr, cut to 80 characters."""
-    text = repr(value)
-    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}… ({len(text)} characters)"
+    """Return `value` as a message may show it: its repr, cut to about 80 characters."""
+    return _short.repr(value)
 
 
 class HarborError(Exception):
@@ -95,6 +109,10 @@ class TooManyVariants(InvalidInput):
 
 class InvalidHold(InvalidInput):
     """{field} of order {order_id} {problem}, and was {value}."""
+
+
+class InvalidBudget(InvalidInput):
+    """{field} must be a timedelta or None, and was {value}."""
 
 
 class InvalidLimit(InvalidInput):

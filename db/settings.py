@@ -67,7 +67,7 @@ class Settings(BaseSettings):
     def _only_psycopg(cls, url: SecretStr) -> SecretStr:
         try:
             scheme = make_url(url.get_secret_value()).drivername
-        except ArgumentError:
+        except (ArgumentError, ValueError):
             raise ValueError("is not a URL like postgresql+psycopg://user@host:5432/name") from None
         if scheme != "postgresql+psycopg":
             raise ValueError(f"has the scheme {scheme!r}; Harbor speaks postgresql+psycopg:// only")
@@ -136,7 +136,7 @@ def _redis_place(url: SecretStr) -> tuple[str, int, str]:
     """Return (host, port, database) of a Redis URL. Raises ValueError when it is none."""
     try:
         parts = make_url(url.get_secret_value())
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise ValueError("is not a URL like redis://host:6379/0") from None
     if parts.drivername not in {"redis", "rediss"}:
         raise ValueError(f"has the scheme {parts.drivername!r}; Harbor speaks redis:// and rediss:// only")

@@ -18,8 +18,8 @@ from db.reservations.hold import (
     StockReservation,
     StockReservationLine,
 )
-from db.reservations.reserve import reserve
 from db.reservations.resolve import confirm, release
+from db.reservations.take import reserve
 
 __all__ = [
     "DEFAULT_HOLD",

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-# A buyer closes at most this many due holds at once. It is enough to serve those who wait behind the same lock, and at
-# about 5,000 holds a second (measured) keeps the buyer waiting for a fifth of a second.
-_RECLAIMED_AT_ONCE: Final = 1_000
+# A buyer closes as many due holds of a variant as the order needs, and up to this many for those who wait behind the
+# same locks: without them each would find the holds it had chosen taken, and be refused while others are still due.
+_RECLAIMED_FOR_OTHERS: Final = 200
 
 _RACES: Final = 3  # How often the same order may be made and ended by others while this call looks and tries.
 
@@ -64,10 +64,10 @@ def reserve(
         seen = _look(session, request)
         if seen.live is not None:
             return _same(seen.live, request)
-        if seen.short and not seen.due:
-            raise InsufficientStock(order_id=request.order_id, variant_ids=seen.short)
+        if seen.sold_out:
+            raise InsufficientStock(order_id=request.order_id, variant_ids=seen.sold_out)
         try:
-            if seen.due:
+            if seen.short or seen.own_due:
                 return _take(session, request, reclaim=_Reclaim(seen.short, seen.own_due))
             return _take_or_reclaim(session, request)
         except _OrderRacedError:
@@ -92,10 +92,11 @@ WITH live AS (
     FROM stock_reservations
    WHERE order_id = :order_id AND state IN ('held', 'confirmed'))
 SELECT w.variant_id, v.id IS NOT NULL AS known, p.archived_at IS NOT NULL AS archived, v.stock_qty < w.qty AS short,
-       CASE WHEN v.stock_qty < w.qty THEN EXISTS (
-         SELECT FROM stock_reservations r JOIN stock_reservation_lines l ON l.reservation_id = r.id
+       CASE WHEN v.stock_qty < w.qty THEN w.qty <= v.stock_qty + (
+         SELECT coalesce(sum(l.qty - l.released_qty), 0)
+           FROM stock_reservations r JOIN stock_reservation_lines l ON l.reservation_id = r.id
           WHERE r.state = 'held' AND r.expires_at <= statement_timestamp() AND l.variant_id = w.variant_id)
-       ELSE false END AS due,
+       END AS reclaimable,
        live.id, live.order_id, live.state, live.expires_at, live.request_hash, live.due AS live_due
   FROM unnest(CAST(:variant_ids AS bigint[]), CAST(:qtys AS int[])) AS w(variant_id, qty)
   LEFT JOIN variants v ON v.id = w.variant_id
@@ -109,13 +110,14 @@ SELECT w.variant_id, v.id IS NOT NULL AS known, p.archived_at IS NOT NULL AS arc
 class _Seen:
     """What one look, without any lock, says about a request.
 
-    `live` is the order's hold, `short` the variants with too few units; `due` says that closing due holds may help.
+    `live` is the order's hold, `own_due` the one it has just lost; `short` are the variants with too few units, and
+    `sold_out` those of them which closing every due hold could not fill.
     """
 
     live: Row[Any] | None
     own_due: list[int]
     short: list[int]
-    due: bool
+    sold_out: list[int]
 
 
 def _look(session: Session, request: Request) -> _Seen:
@@ -124,15 +126,15 @@ def _look(session: Session, request: Request) -> _Seen:
     ).all()
     first = rows[0]
     if first.id is not None and not first.live_due:
-        return _Seen(first, [], [], due=False)
+        return _Seen(first, [], [], [])
     if unknown := [row.variant_id for row in rows if not row.known]:
         raise VariantNotFound(variant_ids=unknown)
     if archived := [row.variant_id for row in rows if row.archived]:
         raise VariantArchived(variant_ids=archived)
-    short = [row.variant_id for row in rows if row.short]
     # An order whose own hold is due has lost it, swept or not, and makes a new one.
     own_due = [first.id] if first.live_due else []
-    return _Seen(None, own_due, short, due=bool(own_due) or any(row.due for row in rows))
+    short = [row.variant_id for row in rows if row.short]
+    return _Seen(None, own_due, short, [row.variant_id for row in rows if row.short and not row.reclaimable])
 
 
 def _same(live: Row[Any], request: Request) -> Hold:
@@ -169,11 +171,16 @@ _RECLAIM = closing(
     """SELECT id FROM stock_reservations
         WHERE state = 'held' AND expires_at <= statement_timestamp()
           AND id = ANY (CAST(:own_due AS bigint[]) || ARRAY(
-            SELECT r.id FROM stock_reservations r
-             WHERE r.state = 'held' AND r.expires_at <= statement_timestamp()
-               AND EXISTS (SELECT FROM stock_reservation_lines l
-                            WHERE l.reservation_id = r.id AND l.variant_id = ANY (CAST(:short AS bigint[])))
-             ORDER BY r.id LIMIT :limit))
+            SELECT chosen.id FROM (
+              SELECT r.id, w.qty AS wanted, row_number() OVER older AS place,
+                     sum(l.qty - l.released_qty) OVER older - (l.qty - l.released_qty) AS freed_before
+                FROM stock_reservations r
+                JOIN stock_reservation_lines l ON l.reservation_id = r.id
+                JOIN unnest(CAST(:short AS bigint[]), CAST(:wanted AS int[])) AS w(variant_id, qty)
+                  ON w.variant_id = l.variant_id
+               WHERE r.state = 'held' AND r.expires_at <= statement_timestamp()
+              WINDOW older AS (PARTITION BY l.variant_id ORDER BY r.id)) chosen
+             WHERE chosen.freed_before < chosen.wanted OR chosen.place <= :others))
         ORDER BY id FOR NO KEY UPDATE""",
 )
 
@@ -195,8 +202,9 @@ def _take(session: Session, request: Request, *, reclaim: _Reclaim | None = None
     with session.begin_nested():
         freed: dict[int, int] = {}
         if reclaim is not None:
-            told = {"short": reclaim.short, "own_due": reclaim.own_due, "limit": _RECLAIMED_AT_ONCE}
-            freed = close(session, _RECLAIM, told).units
+            wanted = [request.lines[variant_id] for variant_id in reclaim.short]
+            told = {"own_due": reclaim.own_due, "short": reclaim.short, "wanted": wanted}
+            freed = close(session, _RECLAIM, told | {"others": _RECLAIMED_FOR_OTHERS}).units
         opened = _open(session, request)
         locked = sorted(freed.keys() | request.lines.keys())
         if len(locked) > 1:

@@ -1,0 +1,99 @@
+"""Holds in each state that one can be found in, made by the same functions that services use."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from db import inventory, reservations
+from db.session import transaction
+from tests.db.sql import change, make_due, rows, value
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from db.reservations import Hold
+
+PAYMENT = "payment-1"
+MISSING = 999_999
+
+
+def reserved(order_id: str, lines: Mapping[int, int]) -> Hold:
+    """Commit a hold."""
+    with transaction() as session:
+        return reservations.reserve(session, order_id, lines)
+
+
+def confirmed(reservation_id: int, payment_ref: str = PAYMENT) -> Hold:
+    """Commit the sale of a hold."""
+    with transaction() as session:
+        return reservations.confirm(session, reservation_id, payment_ref)
+
+
+def released(reservation_id: int) -> Hold:
+    """Commit the release of a hold."""
+    with transaction() as session:
+        return reservations.release(session, reservation_id)
+
+
+def swept(limit: int = 500) -> int:
+    """Commit a sweep."""
+    with transaction() as session:
+        return reservations.expire_due(session, limit)
+
+
+def many_due(holds: int, lines: Mapping[int, int]) -> None:
+    """Commit many holds of the same lines, all due, each a millisecond after the one before, and the units they have."""
+    change(
+        "WITH opened AS ("
+        "  INSERT INTO stock_reservations (order_id, request_hash, expires_at, max_expires_at)"
+        "  SELECT gen_random_uuid()::text, '', due, due"
+        "    FROM generate_series(1, :holds) AS number,"
+        "         LATERAL (SELECT statement_timestamp() - interval '1 hour' + number * interval '1 millisecond') AS d(due)"
+        "  RETURNING id)"
+        "INSERT INTO stock_reservation_lines (reservation_id, variant_id, qty)"
+        " SELECT opened.id, line.variant_id, line.qty FROM opened,"
+        "        unnest(CAST(:variant_ids AS bigint[]), CAST(:qtys AS int[])) AS line(variant_id, qty)",
+        holds=holds,
+        variant_ids=list(lines),
+        qtys=list(lines.values()),
+    )
+    change(
+        "INSERT INTO stock_movements (variant_id, kind, qty)"
+        " SELECT variant_id, 'receive', :holds * qty"
+        "   FROM unnest(CAST(:variant_ids AS bigint[]), CAST(:qtys AS int[])) AS line(variant_id, qty)",
+        holds=holds,
+        variant_ids=list(lines),
+        qtys=list(lines.values()),
+    )
+
+
+def hold_in(state: str, order_id: str, lines: Mapping[int, int]) -> int:
+    """Commit a hold that stands in `state`, and return its id; `due` is held with its time over, before any sweep."""
+    if state == "missing":
+        return MISSING
+    reservation_id = reserved(order_id, lines).id
+    if state in {"due", "expired"}:
+        make_due(reservation_id)
+    if state == "confirmed":
+        confirmed(reservation_id)
+    elif state == "released":
+        released(reservation_id)
+    elif state == "expired":
+        swept()
+    return reservation_id
+
+
+def state_of(reservation_id: int) -> str:
+    """The state of a hold as its row says it."""
+    return str(value("SELECT state FROM stock_reservations WHERE id = :id", id=reservation_id))
+
+
+def sales_of(reservation_id: int) -> list[tuple[int, int]]:
+    """The sales of a hold: variant id and units, ascending."""
+    sales = "SELECT variant_id, qty FROM stock_movements WHERE kind = 'sale' AND reservation_id = :id ORDER BY 1"
+    return [(variant_id, qty) for variant_id, qty in rows(sales, id=reservation_id)]
+
+
+def broken() -> list[inventory.BrokenVariant]:
+    """The variants whose units do not add up."""
+    return inventory.reconcile().broken
