@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, TypeVar
 from sqlalchemy import text
 
 from db import engine
+from db.session import transaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from multiprocessing.synchronize import Barrier
 
-_READY_SECONDS = 60  # Starting an interpreter and importing takes a second or two; on a busy machine some more.
+_READY_SECONDS = 60  # To start an interpreter and import takes a second or two; eight at once on a busy machine, more.
 
-_T = TypeVar("_T")
-_A = TypeVar("_A")
+_Told = TypeVar("_Told")
+_Done = TypeVar("_Done")
 
 _barrier: Barrier
 
@@ -34,12 +35,10 @@ class Crowd:
     size: int
     _pool: ProcessPoolExecutor
 
-    def all(self, work: Callable[[int, _A], _T], told: _A) -> list[_T]:
-        """Run `work(number, told)` in every process at once, `number` being 0 to size - 1; return what each returned."""
-        return [
-            running.result()
-            for running in [self._pool.submit(_together, work, number, told) for number in range(self.size)]
-        ]
+    def do(self, work: Callable[[int, _Told], _Done], told: _Told) -> list[_Done]:
+        """Run `work(number, told)` in every process at once, `number` from 0 on, and return what each returned."""
+        running = [self._pool.submit(_together, work, number, told) for number in range(self.size)]
+        return [each.result() for each in running]
 
 
 @contextmanager
@@ -48,22 +47,20 @@ def crowd(size: int) -> Iterator[Crowd]:
 
     They are spawned, never forked: a forked child would inherit this process's engine and half of its state.
     """
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        size, mp_context=context, initializer=_enter, initargs=(context.Barrier(size), size)
-    ) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(size, spawn, initializer=_enter, initargs=(spawn.Barrier(size),)) as pool:
         yield Crowd(size, pool)
 
 
-def _enter(barrier: Barrier, size: int) -> None:
+def _enter(barrier: Barrier) -> None:
     global _barrier  # noqa: PLW0603 - a barrier can be handed to a process only when it starts
     _barrier = barrier
-    engine.configure(application_name=f"harbor-bench-{size}", concurrency=1)
+    engine.configure(application_name="harbor-bench", concurrency=1)
 
 
-def _together(work: Callable[[int, _A], _T], number: int, told: _A) -> _T:
-    with engine.engine().connect() as connection:
-        connection.execute(text("SELECT 1"))
-    # Nobody gets a second piece of work before all have the first: who waits here cannot take another.
+def _together(work: Callable[[int, _Told], _Done], number: int, told: _Told) -> _Done:
+    with transaction() as session:
+        session.execute(text("SELECT"))
+    # Nobody gets a second piece of work before all have their first: who waits here cannot take another.
     _barrier.wait(_READY_SECONDS)
     return work(number, told)

@@ -1,24 +1,27 @@
 """How a number is made: the sides take turns, both are warm, the median of the rounds counts, and a wrong side has none.
 
-Promise: no result exists without at least five rounds (one in a quick run) in which every check passed.
+Promise: a result is made of rounds in which every check passed; one that failed leaves no number behind.
 """
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from statistics import median
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+_Size = TypeVar("_Size")
 
 
 class CheckFailedError(Exception):
     """A side did its work wrong, so its time means nothing."""
 
 
-def check(right: bool, problem: str) -> None:
-    """Refuse to go on when `right` is False.
+def check(problem: str, *, right: bool) -> None:
+    """Refuse to go on unless `right`.
 
     Raises:
         CheckFailedError: with `problem`.
@@ -36,18 +39,25 @@ class Goal:
     unit: Literal["ratio", "ms"]
     target: float
 
-    def met(self, value: float) -> bool:
+    def met_by(self, value: float) -> bool:
         """Return whether `value`, in this goal's unit, is good enough."""
         return value >= self.target if self.unit == "ratio" else value <= self.target
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One key as measured: `rounds` in the goal's unit, and `extra` fields such as absolute rates."""
+    """One key as measured.
+
+    Attributes:
+        goal: what was measured.
+        rounds: one number per round, in the goal's unit.
+        extra: more fields for the JSON file, such as absolute rates; their names carry their unit.
+        also_met: False when something that the goal asks for besides its value was missed.
+    """
 
     goal: Goal
     rounds: Sequence[float]
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, float] = field(default_factory=dict)
     also_met: bool = True
 
     @property
@@ -57,36 +67,47 @@ class Result:
 
     @property
     def met(self) -> bool:
-        """Return whether the goal, and what else the measurement asks for, is met."""
-        return self.also_met and self.goal.met(self.value)
+        """Return whether the goal is met in full."""
+        return self.also_met and self.goal.met_by(self.value)
 
     def as_json(self) -> dict[str, Any]:
         """Return the result as the JSON file has it."""
         return {
-            "value": _short(self.value),
+            "value": rounded(self.value),
             "target": self.goal.target,
             "met": self.met,
             "unit": self.goal.unit,
             "what": self.goal.what,
-            "rounds": [_short(number) for number in self.rounds],
-            "spread": {"min": _short(min(self.rounds)), "max": _short(max(self.rounds))},
-            **{name: _short(number) for name, number in self.extra.items()},
+            "rounds": [rounded(number) for number in self.rounds],
+            "spread": {"min": rounded(min(self.rounds)), "max": rounded(max(self.rounds))},
+            **{name: rounded(number) for name, number in self.extra.items()},
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Measurement(Generic[_Size]):
+    """Goals that are measured together, and what measures them: `run` returns a result for each, in this order."""
+
+    goals: tuple[Goal, ...]
+    run: Callable[[_Size], list[Result]]
+
+
 def take_turns(
-    sides: Mapping[str, Callable[[], float]], *, rounds: int, warm_ups: int = 1
+    sides: Mapping[str, Callable[[], float]], *, rounds: int, warm_ups: int = 0, unit: str
 ) -> dict[str, list[float]]:
     """Run the sides one after the other, `rounds` times after `warm_ups` that do not count; return each side's numbers.
 
-    Turn by turn and not side by side: a machine that slows down halfway slows both.
+    Turn by turn, because a machine that slows down halfway then slows both. Each round is told to stderr in `unit`.
     """
     numbers: dict[str, list[float]] = {name: [] for name in sides}
-    for turn in range(warm_ups + rounds):
+    for turn in range(1 - warm_ups, rounds + 1):
+        told = []
         for name, side in sides.items():
             number = side()
-            if turn >= warm_ups:
+            told.append(f"{name} {number:,.0f} {unit}")
+            if turn > 0:
                 numbers[name].append(number)
+        print(f"  {f'round {turn}' if turn > 0 else 'warm-up'}: {', '.join(told)}", file=sys.stderr, flush=True)
     return numbers
 
 
@@ -95,6 +116,6 @@ def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
     return [our / their for our, their in zip(ours, theirs, strict=True)]
 
 
-def _short(number: Any) -> Any:
-    """Return four significant digits of a float: more would claim a precision that no round has."""
-    return float(f"{number:.4g}") if isinstance(number, float) else number
+def rounded(number: float) -> float:
+    """Return four significant digits: more would claim a precision that no round has."""
+    return float(f"{number:.4g}")

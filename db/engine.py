@@ -7,6 +7,7 @@ process that made it: a forked child drops its parent's engine without touching 
 from __future__ import annotations
 
 import os
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,16 @@ class _Owned:
 
 _role = _Role()
 _owned: _Owned | None = None
+_making = threading.Lock()  # Threads that ask first at the same moment must not make an engine each.
+
+
+def _forget_the_lock() -> None:
+    """Give a forked child a lock of its own: the parent's may be held by a thread that the child does not have."""
+    global _making  # noqa: PLW0603
+    _making = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget_the_lock)
 
 
 def configure(*, application_name: str, concurrency: int) -> None:
@@ -59,10 +70,14 @@ def engine() -> Engine:
         SettingsError: HARBOR_DATABASE_URL is missing or malformed.
     """
     global _owned  # noqa: PLW0603 - one engine per process is the promise
-    if _owned is None or _owned.pid != os.getpid():
-        dispose()
-        _owned = _Owned(os.getpid(), _create())
-    return _owned.engine
+    owned = _owned
+    if owned is None or owned.pid != os.getpid():
+        with _making:
+            owned = _owned
+            if owned is None or owned.pid != os.getpid():
+                dispose()
+                owned = _owned = _Owned(os.getpid(), _create())
+    return owned.engine
 
 
 def dispose() -> None:

@@ -154,7 +154,7 @@ class OrderAlreadyReserved(HarborError):
 
 
 class OrderContended(HarborError):
-    """Order {order_id} is being reserved and ended by others at this moment; try again."""
+    """Order {order_id} cannot be reserved now: others keep changing its hold or its units; try again."""
 
 
 class ReservationNotFound(HarborError):

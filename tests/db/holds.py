@@ -42,28 +42,25 @@ def swept(limit: int = 500) -> int:
 
 
 def many_due(holds: int, lines: Mapping[int, int]) -> None:
-    """Commit many holds of the same lines, all due, each a millisecond after the one before, and the units they have."""
+    """Commit `holds` due holds of the same lines, each a millisecond older than the next, and the units they have."""
+    told = {"holds": holds, "variant_ids": list(lines), "qtys": list(lines.values())}
     change(
-        "WITH opened AS ("
-        "  INSERT INTO stock_reservations (order_id, request_hash, expires_at, max_expires_at)"
-        "  SELECT gen_random_uuid()::text, '', due, due"
-        "    FROM generate_series(1, :holds) AS number,"
-        "         LATERAL (SELECT statement_timestamp() - interval '1 hour' + number * interval '1 millisecond') AS d(due)"
-        "  RETURNING id)"
-        "INSERT INTO stock_reservation_lines (reservation_id, variant_id, qty)"
-        " SELECT opened.id, line.variant_id, line.qty FROM opened,"
-        "        unnest(CAST(:variant_ids AS bigint[]), CAST(:qtys AS int[])) AS line(variant_id, qty)",
-        holds=holds,
-        variant_ids=list(lines),
-        qtys=list(lines.values()),
+        """WITH opened AS (
+             INSERT INTO stock_reservations (order_id, request_hash, expires_at, max_expires_at)
+             SELECT gen_random_uuid()::text, '', due, due
+               FROM generate_series(1, :holds) AS number,
+                    LATERAL (SELECT statement_timestamp() - interval '1 hour' + number * interval '1 ms') AS d(due)
+             RETURNING id)
+           INSERT INTO stock_reservation_lines (reservation_id, variant_id, qty)
+           SELECT opened.id, line.variant_id, line.qty
+             FROM opened, unnest(CAST(:variant_ids AS bigint[]), CAST(:qtys AS int[])) AS line(variant_id, qty)""",
+        **told,
     )
     change(
-        "INSERT INTO stock_movements (variant_id, kind, qty)"
-        " SELECT variant_id, 'receive', :holds * qty"
-        "   FROM unnest(CAST(:variant_ids AS bigint[]), CAST(:qtys AS int[])) AS line(variant_id, qty)",
-        holds=holds,
-        variant_ids=list(lines),
-        qtys=list(lines.values()),
+        """INSERT INTO stock_movements (variant_id, kind, qty)
+           SELECT variant_id, 'receive', :holds * qty
+             FROM unnest(CAST(:variant_ids AS bigint[]), CAST(:qtys AS int[])) AS line(variant_id, qty)""",
+        **told,
     )
 
 

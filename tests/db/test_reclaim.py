@@ -156,6 +156,20 @@ def test_a_buyer_waits_for_a_sweep_that_is_closing_the_hold_he_needs() -> None:
     assert broken() == []
 
 
+def test_a_buyer_whose_chosen_holds_another_takes_gets_the_units_of_the_next() -> None:
+    variant_id = make_variant()
+    many_due(301, {variant_id: 1})
+
+    with ThreadPoolExecutor(1) as other:
+        with transaction() as session:
+            reservations.reserve(session, "order-1", {variant_id: 300})
+            buyer = other.submit(reserved, "order-2", {variant_id: 1})
+            eventually(somebody_waits_for_a_lock)
+
+        assert buyer.result().state == "held"
+    assert broken() == []
+
+
 def test_a_sweep_passes_over_the_hold_that_a_buyer_is_reclaiming() -> None:
     variant_id, elsewhere = make_variants(2, stock=2)
     reclaimed = reserved("order-1", {variant_id: 2})
@@ -196,13 +210,12 @@ def test_a_sold_out_order_is_refused_without_waiting_for_the_variant() -> None:
     variant_id = make_variant(stock=2)
     reserved("order-1", {variant_id: 2})
 
-    with (
-        locked("SELECT FROM variants WHERE id = :id FOR UPDATE", id=variant_id),
-        pytest.raises(InsufficientStock),
-        transaction() as session,
-    ):
+    with locked("SELECT FROM variants WHERE id = :id FOR UPDATE", id=variant_id), transaction() as session:
         session.execute(text("SET LOCAL lock_timeout = '1ms'"))
-        reservations.reserve(session, "order-2", {variant_id: 1})
+        with pytest.raises(InsufficientStock) as refused:
+            reservations.reserve(session, "order-2", {variant_id: 1})
+
+    assert refused.value.ids == {"order_id": "order-2", "variant_ids": [variant_id]}
 
 
 def test_an_order_that_can_be_held_does_wait_for_the_variant() -> None:

@@ -1,0 +1,120 @@
+"""Giving back what is due: the sweep that Beat starts, the rival's row by row, one without bounds, and one with no work.
+
+Promise: after each sweep every due hold has expired once, and every unit is back on sale once.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from statistics import median
+from typing import TYPE_CHECKING, Final
+
+from bench.measure import Goal, Result, check, ratios, take_turns
+from bench.reservations import rival, rows
+from bench.reservations.rows import NO_TIMEOUT, Counts
+from db import reservations
+from db.reservations.expire import _EXPIRE_DUE  # The statement under test itself: a copy could drift from it.
+from db.reservations.units import close, give_back, lock_variants
+from db.session import transaction
+from tasks import reservations as tasks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bench.reservations.size import Size
+
+VS_ROWS: Final = Goal("expire_vs_rows", "holds/s by the task's sweep, 2 lines each, ÷ rival row by row", "ratio", 20)
+VS_LIMIT: Final = Goal(
+    "expire_vs_limit", "holds/s by the task's sweep ÷ its statements once, unbounded; worst batch ≤ 500 ms", "ratio", 0.5
+)
+IDLE: Final = Goal("expire_idle_ms", "a sweep that finds nothing due among 1M ended holds", "ms", 5)
+
+_WORST_BATCH_MS: Final = 500  # A buyer may wait that long for the lock on a variant.
+_BUDGET: Final = timedelta(minutes=5)  # Never the limit: every due hold is to be swept.
+
+
+@dataclass(slots=True)
+class _Sweeps:
+    """The three ways to sweep, each on due holds of its own kind, with `due` of them for the two set-based ones."""
+
+    due: int
+    due_row_by_row: int
+    variants: int
+    worst_batch_ms: list[float] = field(default_factory=list)
+
+    def row_by_row(self) -> float:
+        """Load holds for the rival and for the batches after it, and return the rival's holds per second."""
+        rows.load_due_holds(self.due_row_by_row + self.due, self.variants)
+        with self._checked("rival", self.due_row_by_row):
+            began = time.perf_counter()
+            rival.sweep(self.due_row_by_row)
+            seconds = time.perf_counter() - began
+        return self.due_row_by_row / seconds
+
+    def batches(self) -> float:
+        """Sweep what `row_by_row` left by the task's own code and return its holds per second."""
+        with self._checked("harbor", self.due):
+            began = time.perf_counter()
+            swept = tasks.sweep(_BUDGET)
+            seconds = time.perf_counter() - began
+        self.worst_batch_ms.append(swept.worst_batch_seconds * 1_000)
+        check(f"harbor counted {swept.holds} of {self.due} holds", right=swept.finished and swept.holds == self.due)
+        return self.due / seconds
+
+    def unbounded(self) -> float:
+        """Sweep as many holds by the library's own three statements, once, and return the holds per second."""
+        rows.load_due_holds(self.due, self.variants)
+        with self._checked("unbounded", self.due):
+            began = time.perf_counter()
+            with transaction() as session:
+                session.execute(NO_TIMEOUT)
+                closed = close(session, _EXPIRE_DUE, {"limit": self.due + 1})
+                lock_variants(session, list(closed.units))
+                give_back(session, closed.units)
+            seconds = time.perf_counter() - began
+        return self.due / seconds
+
+    @contextmanager
+    def _checked(self, side: str, holds: int) -> Iterator[None]:
+        """Check that the block expires `holds` holds, the oldest, and gives exactly their units back."""
+        before, units = rows.counts(), rows.units_of_oldest_due(holds)
+        yield
+        after = Counts(before.held_holds - holds, before.held_units - units, before.expired_holds + holds)
+        rows.check_counts(side, after)
+
+
+def expire_due_holds(size: Size) -> list[Result]:
+    """Measure the sweep of many due holds in three ways."""
+    warming = _Sweeps(size.due_holds_to_warm_up, size.due_holds_to_warm_up, size.variants)
+    sweeps = _Sweeps(size.due_holds, size.due_holds_row_by_row, size.variants)
+    rates: dict[str, list[float]] = {}
+    for each, rounds in ((warming, 1), (sweeps, size.rounds)):
+        sides = {"rival": each.row_by_row, "harbor": each.batches, "unbounded": each.unbounded}
+        rates = take_turns(sides, rounds=rounds, unit="holds/s")
+    ours, worst_batch_ms = rates["harbor"], max(sweeps.worst_batch_ms)
+    extra = {"holds_per_s": median(ours), "worst_batch_ms": worst_batch_ms}
+    return [
+        Result(VS_ROWS, ratios(ours, rates["rival"]), {**extra, "rival_holds_per_s": median(rates["rival"])}),
+        Result(
+            VS_LIMIT,
+            ratios(ours, rates["unbounded"]),
+            {**extra, "unbounded_holds_per_s": median(rates["unbounded"]), "worst_batch_ms_target": _WORST_BATCH_MS},
+            also_met=worst_batch_ms <= _WORST_BATCH_MS,
+        ),
+    ]
+
+
+def expire_nothing(size: Size) -> list[Result]:
+    """Measure a sweep that finds nothing, as most do: it runs every five seconds."""
+    rows.load_ended_holds(size.ended_holds)
+    took_ms = []
+    for _ in range(size.idle_sweeps):
+        began = time.perf_counter()
+        with transaction() as session:
+            closed = reservations.expire_due(session)
+        took_ms.append((time.perf_counter() - began) * 1_000)
+        check(f"harbor expired {closed} holds that were not due", right=closed == 0)
+    return [Result(IDLE, took_ms[1:], {"ended_holds": size.ended_holds})]
