@@ -60,3 +60,98 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.print(problem, markup=False)
     missed = any(not result.met for result in results)
     return 1 if failed or (told.enforce and missed) else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description="Measure Harbor side by side with what people write instead.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    keys = [goal.key for bench in _BENCHES.values() for each in bench.MEASUREMENTS for goal in each.goals]
+    parser.add_argument("name", nargs="?", choices=_BENCHES, default="reservations", help="what to measure")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every number, with its rounds, to FILE")
+    parser.add_argument(
+        "--only", action="append", choices=keys, metavar="KEY", help="measure this key; may be repeated"
+    )
+    parser.add_argument("--list", action="store_true", help="show every key with its target and end")
+    parser.add_argument("--quick", action="store_true", help="a smoke run with small numbers")
+    parser.add_argument("--enforce", action="store_true", help="exit with 1 when a target is missed")
+    return parser
+
+
+def _keys(measurement: Measurement[Any]) -> set[str]:
+    return {goal.key for goal in measurement.goals}
+
+
+def _measure(
+    measurements: Sequence[Measurement[Any]], size: object, *, only: Sequence[str] | None
+) -> tuple[list[Result], dict[str, str]]:
+    """Return the results, and for each key that has none because a check failed, why."""
+    results: list[Result] = []
+    failed: dict[str, str] = {}
+    for each in measurements:
+        wanted = [goal.key for goal in each.goals if not only or goal.key in only]
+        print(f"{', '.join(wanted)} …", file=sys.stderr, flush=True)
+        try:
+            results += [result for result in each.run(size) if result.goal.key in wanted]
+        except CheckFailedError as error:
+            failed.update(dict.fromkeys(wanted, str(error)))
+    return results, failed
+
+
+def _machine() -> dict[str, Any]:
+    return {
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "postgresql": database.server_version(),
+        "sqlalchemy": sqlalchemy.__version__,
+    }
+
+
+def _write(
+    path: Path, machine: dict[str, Any], results: Sequence[Result], failed: dict[str, str], *, quick: bool
+) -> None:
+    told = {
+        "machine": machine,
+        "quick": quick,
+        "results": {result.goal.key: result.as_json() for result in results},
+        "failed": failed,
+    }
+    path.write_text(json.dumps(told, indent=2) + "\n", "utf-8")
+
+
+def _table(results: Sequence[Result]) -> Table:
+    table = Table("Key", title="Harbor, side by side", title_justify="left")
+    for heading in ("Value", "Slowest to fastest round", "Target", "Met", "More"):
+        table.add_column(heading)
+    for result in results:
+        sign = "≥" if result.goal.unit == "ratio" else "≤"
+        more = "\n".join(f"{name} {rounded(number):,}" for name, number in result.extra.items())
+        table.add_row(
+            result.goal.key,
+            _shown(result, result.value),
+            f"{_shown(result, min(result.rounds))} to {_shown(result, max(result.rounds))}",
+            f"{sign} {_shown(result, result.goal.target)}",
+            "[green]yes[/]" if result.met else "[red]no[/]",
+            more,
+        )
+    return table
+
+
+def _shown(result: Result, number: float) -> str:
+    return f"{number:.3g} ms" if result.goal.unit == "ms" else f"{number:.3g}"
+
+
+def _goals() -> Table:
+    table = Table("Bench", "Key", "What", "Target", title_justify="left")
+    for name, bench in _BENCHES.items():
+        for goal in [goal for each in bench.MEASUREMENTS for goal in each.goals]:
+            target = f"≥ {goal.target:g}" if goal.unit == "ratio" else f"≤ {goal.target:g} ms"
+            table.add_row(name, goal.key, goal.what, target)
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main())

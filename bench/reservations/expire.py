@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
 VS_ROWS: Final = Goal("expire_vs_rows", "holds/s by the task's sweep, 2 lines each, ÷ rival row by row", "ratio", 20)
 VS_LIMIT: Final = Goal(
-    "expire_vs_limit", "holds/s by the task's sweep ÷ its statements once, unbounded; worst batch ≤ 500 ms", "ratio", 0.5
+    "expire_vs_limit",
+    "holds/s by the task's sweep ÷ its statements once, unbounded; worst batch ≤ 500 ms",
+    "ratio",
+    0.5,
 )
 IDLE: Final = Goal("expire_idle_ms", "a sweep that finds nothing due among 1M ended holds", "ms", 5)
 

@@ -86,18 +86,16 @@ def recorded() -> Iterator[list[str]]:
 
 
 @contextmanager
-def meanwhile(before: str, act: Callable[[], object]) -> Iterator[None]:
-    """Let `act` happen each time this thread is about to send a statement that begins with `before`."""
+def meanwhile(about: str, act: Callable[[], object]) -> Iterator[None]:
+    """Let `act` happen each time this process is about to send a statement that has `about` in it."""
     inside = False
 
     def interrupt(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
         nonlocal inside
-        if statement.strip().startswith(before) and not inside:
+        if about in statement and not inside:
             inside = True
-            try:
-                act()
-            finally:
-                inside = False
+            act()
+            inside = False
 
     event.listen(engine.engine(), "before_cursor_execute", interrupt)
     try:

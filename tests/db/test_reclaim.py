@@ -1,11 +1,11 @@
-"""Units of holds whose time is over are on sale again with every worker dead, and a sale that is over costs nothing."""
+"""Units of holds whose time is over are on sale again, with every worker dead."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import text
 
 from db import reservations
 from db.errors import InsufficientStock
@@ -15,18 +15,22 @@ from tests.db.sql import (
     change,
     eventually,
     everything,
-    locked,
     make_due,
-    meanwhile,
-    recorded,
     rows,
     somebody_waits_for_a_lock,
-    touched_nothing,
     value,
 )
 from tests.factories import make_variant, make_variants, stock_of
 
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
 pytestmark = pytest.mark.usefixtures("database")
+
+
+def _refused_and_still_open(session: Session, lines: dict[int, int]) -> None:
+    with pytest.raises(InsufficientStock):
+        reservations.reserve(session, "order-2", lines)
 
 
 # ---- what is reclaimed -----------------------------------------------------------------------------------------------
@@ -138,6 +142,19 @@ def test_no_number_of_due_holds_keeps_a_buyer_from_units_that_are_due(wanted: st
     assert broken() == []
 
 
+def test_a_released_hold_is_not_reclaimed_a_second_time() -> None:
+    variant_id = make_variant(stock=2)
+    ended = released(reserved("order-1", {variant_id: 2}).id)
+    make_due(ended.id)
+    reserved("order-2", {variant_id: 2})
+
+    with pytest.raises(InsufficientStock):
+        reserved("order-3", {variant_id: 1})
+
+    assert state_of(ended.id) == "released"
+    assert stock_of(variant_id) == 0
+
+
 # ---- others at the same moment ---------------------------------------------------------------------------------------
 
 
@@ -184,83 +201,46 @@ def test_a_sweep_passes_over_the_hold_that_a_buyer_is_reclaiming() -> None:
     assert (stock_of(variant_id), stock_of(elsewhere)) == (1, 2)
 
 
-@pytest.mark.parametrize("due", [0, 1], ids=["nothing due", "units due"])
-def test_an_order_that_loses_the_units_after_its_look_gets_what_is_due_or_is_refused(due: int) -> None:
-    variant_id = make_variant(stock=1 + due)
-    for _ in range(due):
-        make_due(reserved("order-due", {variant_id: 1}).id)
+def test_a_buyer_who_loses_the_last_unit_while_he_waits_is_refused() -> None:
+    variant_id = make_variant(stock=1)
 
-    with meanwhile("WITH taken", lambda: reserved("order-faster", {variant_id: 1})):
-        if due:
-            reserved("order-1", {variant_id: 1})
-        else:
-            with pytest.raises(InsufficientStock):
-                reserved("order-1", {variant_id: 1})
+    with ThreadPoolExecutor(1) as other:
+        with transaction() as session:
+            reservations.reserve(session, "order-1", {variant_id: 1})
+            slower = other.submit(reserved, "order-2", {variant_id: 1})
+            eventually(somebody_waits_for_a_lock)
+        refused = slower.exception()
 
-    held = rows("SELECT order_id FROM stock_reservations WHERE state = 'held' ORDER BY 1")
-    assert held == [("order-1",), ("order-faster",)][1 - due :]
+    assert isinstance(refused, InsufficientStock)
+    assert rows("SELECT order_id FROM stock_reservations") == [("order-1",)]
+    assert stock_of(variant_id) == 0
+
+
+def test_a_buyer_who_loses_the_last_unit_while_he_waits_gets_one_that_is_due() -> None:
+    variant_id = make_variant(stock=1)
+    many_due(1, {variant_id: 1})
+
+    with ThreadPoolExecutor(1) as other:
+        with transaction() as session:
+            reservations.reserve(session, "order-1", {variant_id: 1})
+            slower = other.submit(reserved, "order-2", {variant_id: 1})
+            eventually(somebody_waits_for_a_lock)
+        hold = slower.result()
+
+    assert hold.state == "held"
     assert stock_of(variant_id) == 0
     assert broken() == []
 
 
-# ---- a sale that is over ---------------------------------------------------------------------------------------------
+def test_a_buyer_of_many_lines_who_comes_up_short_keeps_none_of_them_locked() -> None:
+    first, second = make_variants(2, stock=1)
 
-
-def test_a_sold_out_order_is_refused_without_waiting_for_the_variant() -> None:
-    variant_id = make_variant(stock=2)
-    reserved("order-1", {variant_id: 2})
-
-    with locked("SELECT FROM variants WHERE id = :id FOR UPDATE", id=variant_id), transaction() as session:
-        session.execute(text("SET LOCAL lock_timeout = '1ms'"))
-        with pytest.raises(InsufficientStock) as refused:
-            reservations.reserve(session, "order-2", {variant_id: 1})
-
-    assert refused.value.ids == {"order_id": "order-2", "variant_ids": [variant_id]}
-
-
-def test_an_order_that_can_be_held_does_wait_for_the_variant() -> None:
-    variant_id = make_variant(stock=2)
-
-    with ThreadPoolExecutor(1) as other:
-        with locked("SELECT FROM variants WHERE id = :id FOR UPDATE", id=variant_id):
-            buyer = other.submit(reserved, "order-1", {variant_id: 1})
+    with ThreadPoolExecutor(1) as other, transaction() as outer:
+        with transaction() as session:
+            reservations.reserve(session, "order-1", {second: 1})
+            slower = other.submit(_refused_and_still_open, outer, {first: 1, second: 1})
             eventually(somebody_waits_for_a_lock)
+        slower.result()
+        bought = reserved("order-3", {first: 1})
 
-        assert buyer.result().state == "held"
-
-
-@pytest.mark.parametrize("lines", [1, 20])
-def test_a_sold_out_order_takes_one_statement_and_neither_writes_nor_locks(lines: int) -> None:
-    variant_ids = make_variants(lines, stock=2)
-    reserved("order-1", {variant_ids[-1]: 2})
-
-    with transaction() as session, recorded() as sent:
-        with pytest.raises(InsufficientStock):
-            reservations.reserve(session, "order-2", dict.fromkeys(variant_ids, 1))
-        asked = len(sent)
-        untouched = touched_nothing(session)
-
-    assert (asked, untouched) == (1, True)
-
-
-def test_an_order_that_is_held_does_write() -> None:
-    variant_id = make_variant(stock=2)
-
-    with transaction() as session:
-        reservations.reserve(session, "order-1", {variant_id: 1})
-        untouched = touched_nothing(session)
-
-    assert not untouched
-
-
-def test_a_released_hold_is_not_reclaimed_a_second_time() -> None:
-    variant_id = make_variant(stock=2)
-    ended = released(reserved("order-1", {variant_id: 2}).id)
-    make_due(ended.id)
-    reserved("order-2", {variant_id: 2})
-
-    with pytest.raises(InsufficientStock):
-        reserved("order-3", {variant_id: 1})
-
-    assert state_of(ended.id) == "released"
-    assert stock_of(variant_id) == 0
+    assert bought.state == "held"

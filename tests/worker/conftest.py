@@ -1,33 +1,133 @@
-"""One worker with sample tasks serves the tests of a module; it uses no table, so it needs no database of its own."""
+"""Harbor's app in this process, to send with, and a worker of sample tasks, to see what workers do with a message."""
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from db.settings import settings
 from tests.broker import Broker, own_broker
-from tests.processes import Process, process, python
+from tests.processes import Process, process, python, wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from celery import Celery
 
-@pytest.fixture
-def broker(environ: dict[str, str]) -> Iterator[Broker]:
-    """An empty broker of this test's own."""
-    with own_broker(environ) as broker:
+SOFT_SHUTDOWN_SECONDS = 2.0
+RUN_SECONDS = 20
+"""In which a worker on a busy machine starts and runs what is sent to it."""
+
+
+@pytest.fixture(scope="session")
+def app(servers: dict[str, str]) -> Celery:
+    """Harbor's app with its tasks. It is made when it is first imported, which needs the environment."""
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in servers.items():
+            patched.setenv(name, value)
+        settings.cache_clear()
+        from worker.celery import app
+
+        app.loader.import_default_modules()
+    settings.cache_clear()
+    return app
+
+
+@pytest.fixture(scope="module")
+def broker(servers: dict[str, str]) -> Iterator[Broker]:
+    """An empty broker of this module's own."""
+    with own_broker(servers) as broker:
         yield broker
 
 
-@pytest.fixture
-def app(environ: dict[str, str]) -> Celery:
-    """Harbor's app in this process; it is made at the first import, which needs the environment."""
-    from worker.celery import app
+@pytest.fixture(scope="session")
+def send(app: Celery) -> Callable[..., str]:
+    """Send a task by name to a broker, and return the message's id."""
 
-    app.loader.import_default_modules()
-    return app
+    def send(broker: Broker, name: str, *args: object, **options: Any) -> str:
+        with app.connection_for_write(url=broker.url) as connection:
+            sent = app.send_task(name, args=args, connection=connection, **options)
+        assert sent.id is not None
+        return str(sent.id)
+
+    return send
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A worker of the sample tasks and its broker."""
+
+    process: Process
+    broker: Broker
+    _send: Callable[..., str]
+
+    def send(self, name: str, *args: object, **options: Any) -> str:
+        """Send a task to it, and return the message's id."""
+        return self._send(self.broker, name, *args, **options)
+
+    def run(self, name: str, *args: object) -> list[dict[str, Any]]:
+        """Send a task, wait until one run of it is over, and return the lines it logged, that of its end included."""
+        task_id = self.send(name, *args)
+        self.wait_for("sample.over", over=task_id)
+        return self.lines(task_id)
+
+    def wait_for(self, event: str, **told: object) -> dict[str, Any]:
+        """Wait until it has logged an event with these fields, and return that line."""
+
+        def found() -> list[dict[str, Any]]:
+            return [line for line in self.process.events(event) if told.items() <= line.items()]
+
+        wait_until(found, RUN_SECONDS, self.process)
+        return found()[0]
+
+    def lines(self, task_id: str) -> list[dict[str, Any]]:
+        """Every line of its log that names this message, whichever logger wrote it."""
+        return [json.loads(line) for line in self.process.text().splitlines() if line[:1] == "{" and task_id in line]
+
+
+@contextmanager
+def _working(environ: Mapping[str, str], broker: Broker, send: Callable[..., str], log: Path) -> Iterator[Worker]:
+    quick = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+    command = python("-m", "celery", "-A", "tests.worker.sample_tasks", "worker", "--concurrency", "1", *quick)
+    with process(command, broker.environ({**os.environ, **environ}), log) as running:
+        wait_until(lambda: "ready." in running.text(), RUN_SECONDS, running)
+        yield Worker(running, broker, send)
+
+
+@pytest.fixture(scope="module")
+def sample_environ(servers: dict[str, str]) -> dict[str, str]:
+    """As in production. Sample tasks use no table, so they need no database of their own."""
+    sample = {"SAMPLE_SOFT_SHUTDOWN_SECONDS": str(SOFT_SHUTDOWN_SECONDS)}
+    return {**servers, **sample, "HARBOR_ENV": "prod", "HARBOR_LOCK_TIMEOUT_MS": "300"}
+
+
+@pytest.fixture(scope="module")
+def worker(
+    sample_environ: dict[str, str],
+    broker: Broker,
+    send: Callable[..., str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Worker]:
+    """A worker that serves all tests of a module."""
+    with _working(sample_environ, broker, send, tmp_path_factory.mktemp("worker") / "worker.log") as worker:
+        yield worker
+
+
+@pytest.fixture
+def new_worker(
+    sample_environ: dict[str, str], broker: Broker, send: Callable[..., str], tmp_path: Path
+) -> Callable[[], AbstractContextManager[Worker]]:
+    """Start a worker that a test may end. SIGTERM ends it softly, as it does under `harbor worker`."""
+
+    def start() -> AbstractContextManager[Worker]:
+        log = tmp_path / f"worker-{len(list(tmp_path.iterdir()))}.log"
+        return _working({**sample_environ, "REMAP_SIGTERM": "SIGQUIT"}, broker, send, log)
+
+    return start

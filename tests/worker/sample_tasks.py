@@ -6,6 +6,7 @@ Their names begin with `sample`, which no route knows, so they go to the queue `
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -26,11 +27,8 @@ __all__ = ["app"]
 
 log = structlog.get_logger()
 
-SOFT_SHUTDOWN_SECONDS = 2
-ADVISORY_LOCK = 42
-"""What `sample.wait_for_lock` waits for. Any number that no other test locks."""
-
-app.conf.worker_soft_shutdown_timeout = SOFT_SHUTDOWN_SECONDS
+# The 25 s of celeryconfig are too long for a test that waits for them.
+app.conf.worker_soft_shutdown_timeout = float(os.environ["SAMPLE_SOFT_SHUTDOWN_SECONDS"])
 
 _leaked: list[Connection] = []
 
@@ -38,7 +36,8 @@ _leaked: list[Connection] = []
 @task("sample.read")
 def read() -> None:
     with transaction() as session:
-        session.execute(text("SELECT 1"))
+        name = session.execute(text("SELECT current_setting('application_name')")).scalar()
+    log.info("sample.read", application_name=name)
 
 
 @task("sample.add")
@@ -74,9 +73,9 @@ def break_down() -> None:
 
 
 @task("sample.wait_for_lock")
-def wait_for_lock() -> None:
+def wait_for_lock(key: int) -> None:
     with transaction() as session:
-        session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
+        session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
 
 
 @task("sample.leak")
@@ -84,12 +83,20 @@ def leak() -> None:
     _leaked.append(engine.engine().connect())
 
 
-@task("sample.hang")
-def hang() -> None:
-    log.info("sample.hangs", pid=os.getpid())
-    threading.Event().wait(120)
+@task("sample.nap")
+def nap(seconds: float) -> None:
+    log.info("sample.naps")
+    threading.Event().wait(seconds)
+
+
+@task("sample.die", max_retries=1)
+def die() -> None:
+    log.info("sample.dies")
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 @task_postrun.connect
 def _count_connections(task_id: str, **_: Any) -> None:
-    log.info("sample.pool", task_id=task_id, checked_out=engine.engine().pool.checkedout())  # type: ignore[attr-defined]
+    # On its own line and not a field of the task's: a test that reads this has waited until the task was over.
+    pool: Any = engine.engine().pool
+    log.info("sample.over", over=task_id, pool_size=pool.size(), checked_out=pool.checkedout())

@@ -1,0 +1,156 @@
+"""One demo from the first server to the last number: start, replay with a fault, wait for the holds, check the books."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import stack
+from db.session import transaction
+from demo import audit, database
+from demo.catalogue import open_shop
+from demo.errors import DemoError
+from demo.fault import Fault
+from demo.processes import Crew, pinged
+from demo.report import Report
+from demo.shoppers import HOLD, Shoppers
+from demo.view import Frame, View
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.console import Console
+    from sqlalchemy import URL
+
+    from demo.trace import Trace
+
+# At this pace a laptop's two cores are busy and not overloaded; a small trace is over sooner, but not before the worker
+# that is killed midway is back, and a large one is at least given the time in which one can watch it.
+SECONDS_PER_ORDER: Final = 0.4
+WINDOW_SECONDS: Final = (8.0, 40.0)
+
+FRAME_SECONDS: Final = 0.25
+PULSE_SECONDS: Final = 1.0
+# The hold, a tick, and a worker that is still starting.
+EXPIRY_DEADLINE_SECONDS: Final = HOLD.total_seconds() + 30
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """What is to be played."""
+
+    trace: Trace
+    seed: int
+    generated: bool
+    stay: bool
+
+
+class Demo:
+    """A demo that runs, and everything that runs for it."""
+
+    def __init__(self, script: Script, console: Console) -> None:
+        self._script = script
+        self._console = console
+        self._began = time.monotonic()
+
+    def play(self, done: Callable[[Report], None]) -> Report:
+        """Run the demo, call `done` with its report, and with `stay` keep all running until KeyboardInterrupt.
+
+        Raises:
+            DemoError: a process of the house does not come up.
+            stack.StackError, psycopg.Error, SQLAlchemyError: a server does not.
+        """
+        with ExitStack() as house:
+            self._say("starting PostgreSQL and Valkey")
+            servers = house.enter_context(stack.running())
+            url = house.enter_context(database.fresh(servers.environ, keep=self._script.stay))
+            with transaction() as session:
+                variant_ids = open_shop(session, self._script.trace, self._script.seed)
+            logs = Path(house.enter_context(tempfile.TemporaryDirectory(prefix="harbor-demo-")))
+            crew = house.enter_context(self._crew(url, logs))
+            report = self._replay(crew, variant_ids)
+            done(report)
+            if self._script.stay:
+                self._stay(crew, url)
+        return report
+
+    def _crew(self, url: URL, logs: Path) -> Crew:
+        # Messages do not say which database they are for: another Harbor's workers would sweep theirs for our ticks.
+        if others := pinged():
+            raise DemoError(f"{', '.join(others)} already work for HARBOR_BROKER_URL: give the demo a Redis of its own")
+        self._say("starting three workers, Beat and Flower")
+        return Crew(url.database or "", logs)
+
+    def _replay(self, crew: Crew, variant_ids: dict[str, int]) -> Report:
+        trace = self._script.trace
+        least, most = WINDOW_SECONDS
+        window_seconds = max(least, min(most, len(trace.orders) * SECONDS_PER_ORDER))
+        fault = Fault(crew)
+        with Shoppers(trace, variant_ids, seed=self._script.seed, window_seconds=window_seconds) as shoppers:
+            self._watch(shoppers, fault)
+        if not self._script.stay:
+            crew.stop()
+            audit.wait_until_alone()
+        return self._report(shoppers, fault)
+
+    def _watch(self, shoppers: Shoppers, fault: Fault) -> None:
+        """Show what happens until every shopper has gone, the worker is back and every hold has ended."""
+        began = time.monotonic()
+        orders = len(self._script.trace.orders)
+        pulse, pulse_at, deadline = audit.Pulse(), 0.0, float("inf")
+        with View(self._console) as view:
+            while True:
+                now = time.monotonic()
+                counts = shoppers.tally.counts
+                if now >= pulse_at:
+                    pulse, pulse_at = audit.pulse(), now + PULSE_SECONDS
+                view.show(Frame(now - began, orders, counts, pulse, fault.state, fault.count))
+                fault.step(counts["orders"] / orders if orders else 1.0)
+                if shoppers.finished and fault.over:
+                    deadline = min(deadline, now + EXPIRY_DEADLINE_SECONDS)
+                    if now >= deadline or not audit.pulse().open_holds:
+                        return
+                time.sleep(FRAME_SECONDS)
+
+    def _report(self, shoppers: Shoppers, fault: Fault) -> Report:
+        trace, counts, errors = self._script.trace, shoppers.tally.counts, shoppers.tally.errors
+        books = asdict(audit.audit(fault.window))
+        for told in ("holds", "confirmed", "released"):
+            if counts[told] != books[told]:
+                errors[f"shoppers were told of {counts[told]} {told}, the database has {books[told]}"] += 1
+        lags = {f"expiry_{name}": books.pop(name) for name in ("lag_p50_s", "lag_p99_s", "lag_p99_fault_s")}
+        books["deadlocks"] = max(books["deadlocks"], counts["deadlocks"])
+        return Report(
+            **books,
+            **{name: None if lag is None else round(lag, 2) for name, lag in lags.items()},
+            **{name: counts[name] for name in ("sold_out", "returns", "refused", "late_confirms", "late_releases")},
+            orders=len(trace.orders),
+            lines=trace.lines,
+            lines_skipped=trace.lines_skipped,
+            malformed=len(trace.malformed),
+            faults=fault.count,
+            seconds=round(time.monotonic() - self._began, 1),
+            seed=self._script.seed,
+            generated=self._script.generated,
+            errors=dict(errors),
+        )
+
+    def _stay(self, crew: Crew, url: URL) -> None:
+        access = crew.flower_access
+        self._console.print(
+            f"\nFlower    {access.url}   user {access.user}   password {access.password}"
+            f"\npsql      {database.psql_url(url)}"
+            "\n\nAll of it keeps running. Ctrl-C ends it.",
+            soft_wrap=True,
+            highlight=False,
+            markup=False,
+        )
+        while True:
+            time.sleep(1)
+
+    def _say(self, what: str) -> None:
+        self._console.print(f"[dim]{time.monotonic() - self._began:5.1f} s  {what}[/]", highlight=False)
