@@ -46,12 +46,14 @@ def task(name: str, *, repeatable: bool = False, **options: Any) -> Callable[[Ca
     defaults: dict[str, Any] = {
         # An expected refusal is an answer: it is logged in one line, without a traceback.
         "throws": (HarborError,),
-        # A lost connection, a deadlock or a lock that took too long: the database may answer the next time. Together
-        # the five waits stay below a third of the visibility timeout (5.7 minutes at the very most).
+        # A lost connection, a deadlock or a lock that took too long: the database may answer the next time. The five
+        # waits are at most 1, 2, 4, 8 and 16 s, far below the visibility timeout.
         "autoretry_for": (OperationalError,),
         "max_retries": 5,
         "retry_backoff": 1,
         "retry_backoff_max": 60,
         "retry_jitter": True,
+        # A task whose child was killed is tried again after this many seconds; Celery's own default is 180.
+        "default_retry_delay": 5,
     }
     return shared_task(name=name, repeatable=repeatable, **(defaults | options))

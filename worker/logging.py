@@ -20,6 +20,15 @@ if TYPE_CHECKING:
 _QUIET = ("celery.app.trace", "celery.worker.strategy")
 
 
+class _WithoutBodies(logging.Filter):
+    """Cuts Celery's report of a message that it cannot use to its first line: the rest is the whole message."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if "full contents of the message" in str(record.msg):
+            record.msg, record.args, record.exc_info = record.getMessage().strip().splitlines()[0], None, None
+        return True
+
+
 def configure(told: Settings) -> None:
     """Send every record of this process to stderr, in the format of its environment."""
     shared: list[Processor] = [
@@ -44,6 +53,7 @@ def configure(told: Settings) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(told.log_level)
+    logging.getLogger("celery.worker.consumer.consumer").addFilter(_WithoutBodies())
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
 

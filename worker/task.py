@@ -7,8 +7,10 @@ from typing import Any
 
 import celery
 import structlog
+from celery.exceptions import Retry
 from structlog.contextvars import bound_contextvars
 
+from db.errors import HarborError
 from db.session import task_scope
 
 log = structlog.get_logger()
@@ -21,20 +23,27 @@ class Task(celery.Task[Any, Any]):
     """
 
     abstract = True
+    Strategy = "worker.intake:strategy"
     repeatable: bool = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the task's function. What it raises goes on to Celery, which answers and logs it."""
+        """Run the task's function. What it raises goes on to Celery; an expected refusal and a retry say why here."""
         request = self.request
         with (
             bound_contextvars(task=self.name, task_id=request.id, attempt=request.retries + 1),
             task_scope(self.name, repeatable=self.repeatable),
         ):
             started = time.perf_counter()
-            outcome = "raised"
+            told: dict[str, str] = {"outcome": "raised"}
             try:
                 answer = self.run(*args, **kwargs)
-                outcome = "done"
+                told = {"outcome": "done"}
+            except HarborError as error:
+                told = {"outcome": "refused", "kind": type(error).__name__, "error": str(error)}
+                raise
+            except Retry as retry:
+                told = {"outcome": "retried", "kind": type(retry.exc).__name__}
+                raise
             finally:
-                log.info("task.ran", outcome=outcome, seconds=round(time.perf_counter() - started, 4))
+                log.info("task.ran", **told, seconds=round(time.perf_counter() - started, 4))
             return answer

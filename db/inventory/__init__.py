@@ -9,7 +9,7 @@ reconcile    are all units accounted for?
 
 from db.inventory.books import BrokenVariant, Reconciliation, reconcile
 from db.inventory.movements import MovementKind, StockMovement, adjust, receive, take_back
-from db.inventory.products import Product, Variant, archive, delete_product
+from db.inventory.products import Product, Variant, archive, delete_product, variant_id_of
 
 __all__ = [
     "BrokenVariant",
@@ -24,4 +24,5 @@ __all__ = [
     "receive",
     "reconcile",
     "take_back",
+    "variant_id_of",
 ]

@@ -9,8 +9,8 @@ from sqlalchemy import ARRAY, BigInteger, CheckConstraint, ForeignKey, Text, tex
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from db.checks import checked_id
-from db.errors import ProductHasHolds, ProductNotFound
+from db.checks import checked_id, checked_text
+from db.errors import ProductHasHolds, ProductNotFound, VariantNotFound
 from db.schema import STATEMENT_TIME, Base, bigint_identity, created_at
 
 if TYPE_CHECKING:
@@ -64,6 +64,21 @@ class Variant(Base):
     stock_qty: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
 
     product: Mapped[Product] = relationship(back_populates="variants", lazy="raise")
+
+
+def variant_id_of(session: Session, sku: str) -> int:
+    """Return the id of the variant with this sku, which is the name that people know it by.
+
+    Raises:
+        InvalidText: the sku is empty, too long or not storable.
+        VariantNotFound: there is no such variant.
+    """
+    found: int | None = session.execute(
+        text("SELECT id FROM variants WHERE sku = :sku"), {"sku": checked_text("sku", sku)}
+    ).scalar()
+    if found is None:
+        raise VariantNotFound(variant_ids=[sku])
+    return found
 
 
 def archive(session: Session, product_id: int) -> None:

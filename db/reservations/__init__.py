@@ -4,6 +4,7 @@
     confirm      sells what a hold has
     release      gives it back
     expire_due   gives back what nobody confirmed in time
+    page, show   what there is to know about holds
 
 Locks are taken in one order everywhere, so that no two of these can wait for each other: reservations ascending, the
 new hold of this order, variants ascending.
@@ -18,6 +19,7 @@ from db.reservations.hold import (
     StockReservation,
     StockReservationLine,
 )
+from db.reservations.read import HoldDetails, HoldLine, ListedHold, page, show
 from db.reservations.resolve import confirm, release
 from db.reservations.take import reserve
 
@@ -26,11 +28,16 @@ __all__ = [
     "DEFAULT_MAX_HOLD",
     "BatchSize",
     "Hold",
+    "HoldDetails",
+    "HoldLine",
     "HoldState",
+    "ListedHold",
     "StockReservation",
     "StockReservationLine",
     "confirm",
     "expire_due",
+    "page",
     "release",
     "reserve",
+    "show",
 ]

