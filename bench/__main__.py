@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import database, reservations
-from bench.measure import CheckFailedError, Measurement, Result, rounded
+from bench.measure import CheckFailedError, Measurement, Result
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,9 +24,9 @@ _BENCHES: Final = {"reservations": reservations}
 
 _EPILOG: Final = """\
 examples:
-  python -m bench reservations --json bench.json     everything; a few minutes on two cores
-  python -m bench reservations --only expire_idle_ms one key
-  python -m bench reservations --quick               does it work? seconds; the numbers mean nothing
+  python -m bench reservations --json bench.json      everything; a few minutes on two cores
+  python -m bench reservations --only expire_idle_ms  one key
+  python -m bench reservations --quick                does it work? seconds; the numbers mean nothing
 
 Each key is one number: Harbor's speed divided by a rival's in the same run (a ratio, more is better), or milliseconds
 (less is better). The sides take turns; the median of the rounds is reported, with the slowest and fastest round. After
@@ -41,11 +41,16 @@ exit code: 0 measured; 1 a check failed, or a target was missed with --enforce; 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a bench as the command line says and return the exit code."""
-    told = _parser().parse_args(arguments)
+    parser = _parser()
+    told = parser.parse_args(arguments)
     console = Console()
     if told.list:
         console.print(_goals())
         return 0
+    if told.name is None:
+        parser.error(f"say what to measure: {', '.join(_BENCHES)} (or --list)")
+    if told.json and not told.json.parent.is_dir():
+        parser.error(f"--json {told.json}: there is no such directory")
     bench = _BENCHES[told.name]
     chosen = [each for each in bench.MEASUREMENTS if not told.only or set(told.only) & _keys(each)]
     size = bench.QUICK if told.quick else bench.FULL
@@ -70,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     keys = [goal.key for bench in _BENCHES.values() for each in bench.MEASUREMENTS for goal in each.goals]
-    parser.add_argument("name", nargs="?", choices=_BENCHES, default="reservations", help="what to measure")
+    parser.add_argument("name", nargs="?", choices=_BENCHES, help="what to measure")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every number, with its rounds, to FILE")
     parser.add_argument(
         "--only", action="append", choices=keys, metavar="KEY", help="measure this key; may be repeated"
@@ -119,23 +124,22 @@ def _write(
         "results": {result.goal.key: result.as_json() for result in results},
         "failed": failed,
     }
-    path.write_text(json.dumps(told, indent=2) + "\n", "utf-8")
+    path.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
 def _table(results: Sequence[Result]) -> Table:
-    table = Table("Key", title="Harbor, side by side", title_justify="left")
-    for heading in ("Value", "Slowest to fastest round", "Target", "Met", "More"):
-        table.add_column(heading)
+    table = Table(
+        "Key", "Value", "Rounds", "Target", "Met", "In numbers", title="Harbor, side by side", title_justify="left"
+    )
     for result in results:
         sign = "≥" if result.goal.unit == "ratio" else "≤"
-        more = "\n".join(f"{name} {rounded(number):,}" for name, number in result.extra.items())
         table.add_row(
             result.goal.key,
             _shown(result, result.value),
             f"{_shown(result, min(result.rounds))} to {_shown(result, max(result.rounds))}",
             f"{sign} {_shown(result, result.goal.target)}",
             "[green]yes[/]" if result.met else "[red]no[/]",
-            more,
+            result.note,
         )
     return table
 

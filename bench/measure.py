@@ -1,4 +1,4 @@
-"""How a number is made: the sides take turns, both are warm, the median of the rounds counts, and a wrong side has none.
+"""How a number is made: warm sides take turns, the median of the rounds counts, and a wrong side has no number.
 
 Promise: a result is made of rounds in which every check passed; one that failed leaves no number behind.
 """
@@ -51,12 +51,14 @@ class Result:
     Attributes:
         goal: what was measured.
         rounds: one number per round, in the goal's unit.
-        extra: more fields for the JSON file, such as absolute rates; their names carry their unit.
+        note: the absolute numbers behind it, in a few words for the table.
+        extra: the same and more for the JSON file; the names carry their unit.
         also_met: False when something that the goal asks for besides its value was missed.
     """
 
     goal: Goal
     rounds: Sequence[float]
+    note: str = ""
     extra: Mapping[str, float] = field(default_factory=dict)
     also_met: bool = True
 

@@ -132,7 +132,7 @@ class _RunningStack(DotEnvSettingsSource):
         super().__init__(settings_cls, env_file=STACK_ENV if dev and not told else None, env_prefix=PREFIX)
 
 
-def _redis_place(url: SecretStr) -> tuple[str, int, str]:
+def _redis_place(url: SecretStr) -> tuple[str, int, int]:
     """Return (host, port, database) of a Redis URL. Raises ValueError when it is none."""
     try:
         parts = make_url(url.get_secret_value())
@@ -140,7 +140,11 @@ def _redis_place(url: SecretStr) -> tuple[str, int, str]:
         raise ValueError("is not a URL like redis://host:6379/0") from None
     if parts.drivername not in {"redis", "rediss"}:
         raise ValueError(f"has the scheme {parts.drivername!r}; Harbor speaks redis:// and rediss:// only")
-    return parts.host or "localhost", parts.port or _REDIS_PORT, parts.database or "0"
+    database = parts.database or "0"
+    # The client takes database 0 for a path that is no number, and lets a `db` in the query overrule the path.
+    if not (database.isascii() and database.isdecimal()) or "db" in parts.query:
+        raise ValueError("must say its database as a number in its path, like redis://host:6379/1")
+    return parts.host or "localhost", parts.port or _REDIS_PORT, int(database)
 
 
 @lru_cache(maxsize=1)

@@ -16,6 +16,7 @@ from sqlalchemy.engine import make_url
 
 from db import engine
 from db.settings import settings
+from demo.errors import DemoError
 from demo.processes import ROOT
 from demo.shoppers import SHOPPERS
 
@@ -37,14 +38,15 @@ def fresh(servers: Mapping[str, str], *, keep: bool) -> Iterator[URL]:
         keep: leave the database there at the end.
 
     Raises:
-        psycopg.Error: the server cannot be reached, or does not let us make a database.
+        DemoError: the server cannot be reached, or does not let us make a database.
+        SettingsError: a URL is malformed.
     """
-    server = make_url(servers["HARBOR_DATABASE_URL"])
+    _use(servers)
+    server = make_url(settings().database_url.get_secret_value())
     mine = server.set(database=f"harbor_demo_{uuid4().hex[:8]}")
     _administer(server, "CREATE DATABASE {}", mine)
     try:
-        os.environ.update(servers, HARBOR_DATABASE_URL=mine.render_as_string(hide_password=False), HARBOR_ENV="dev")
-        settings.cache_clear()
+        _use({"HARBOR_DATABASE_URL": mine.render_as_string(hide_password=False)})
         engine.configure(application_name="harbor-demo", concurrency=_CONCURRENCY)
         command.upgrade(Config(toml_file=ROOT / "pyproject.toml", stdout=io.StringIO()), "head")
         yield mine
@@ -59,6 +61,16 @@ def psql_url(url: URL) -> str:
     return url.set(drivername="postgresql").render_as_string(hide_password=False)
 
 
+def _use(environ: Mapping[str, str]) -> None:
+    # In dev a process also tells what prod keeps to itself, and its log can be read by a person.
+    os.environ.update(environ, HARBOR_ENV="dev")
+    settings.cache_clear()
+
+
 def _administer(server: URL, statement: str, mine: URL) -> None:
-    with psycopg.connect(psql_url(server), autocommit=True) as connection:
-        connection.execute(sql.SQL(statement).format(sql.Identifier(mine.database or "")))  # type: ignore[arg-type]
+    try:
+        with psycopg.connect(psql_url(server), autocommit=True) as connection:
+            connection.execute(sql.SQL(statement).format(sql.Identifier(mine.database or "")))
+    except psycopg.Error as error:
+        reason = str(error).partition("\n")[0]
+        raise DemoError(f"HARBOR_DATABASE_URL leads to no server for a demo: {reason}") from None

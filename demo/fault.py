@@ -1,4 +1,4 @@
-"""The fault of the demo: the worker that expires holds is killed midway, and comes back as a supervisor would bring it."""
+"""The fault: the worker that expires holds is killed midway, and comes back as a supervisor would bring it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Fault:
         elapsed_seconds = time.monotonic() - self._since
         if self._begins is None and progress >= 0.5:
             self._begins, self._since, self.state = audit.now(), time.monotonic(), "killed"
-            self._worker.kill()
+            self._worker.end()
         elif self.state == "killed" and elapsed_seconds >= DOWN_SECONDS:
             self._since, self.state = time.monotonic(), "starting"
             self._worker.start()
@@ -58,5 +58,5 @@ class Fault:
             assert self._begins is not None
             self.state = "ready"
             self.window = (self._begins, audit.now() + TICK)
-        elif self.state == "starting" and (elapsed_seconds > START_SECONDS or not self._worker.alive):
-            raise self._worker.failed("did not come back")
+        elif self.state == "starting" and elapsed_seconds > START_SECONDS:
+            raise self._worker.failed(f"did not come back within {START_SECONDS} s")

@@ -1,7 +1,8 @@
 """The processes of a real Harbor, started for one demo: a worker per pool, Beat and Flower, each with a log file.
 
 Promise: each runs in a session of its own, so that a Ctrl-C in the terminal reaches the demo alone, which then stops
-them; none of them, nor a child of one, is left behind, whatever ends the demo.
+them; none of them, nor a child of one, is left behind, whatever ends the demo (cli/child.py sees to a SIGKILL, on
+Linux). `cli.children` keeps programs alive; here one has to die and come back when the demo says so.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from kombu.exceptions import OperationalError
 
 from db.settings import POOLS
 from demo.errors import DemoError
@@ -35,12 +38,21 @@ LOG_TAIL_CHARACTERS: Final = 1_500
 
 
 class Process:
-    """One program of the house. Start it from the main thread: the leash that it is on ends with the thread."""
+    """One command of `harbor`. Start it from the main thread: the kernel ends it with the thread that started it."""
 
-    def __init__(self, name: str, arguments: Sequence[str], environ: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        arguments: Sequence[str],
+        log: Path,
+        *,
+        stop_signal: signal.Signals = signal.SIGTERM,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
         self.name = name
-        self._command = [sys.executable, "-m", *arguments]
-        self._environ = {**os.environ, **environ}
+        self._arguments = arguments
+        self._stop_signal = stop_signal
+        self._environ = {**os.environ, **(environ or {})}
         self._log = log
         self._popen: subprocess.Popen[bytes] | None = None
 
@@ -48,7 +60,7 @@ class Process:
         """Start the program, or start it again after its end."""
         with self._log.open("ab") as log:
             self._popen = subprocess.Popen(
-                [sys.executable, "-m", "demo.leash", str(os.getpid()), *self._command],
+                [sys.executable, "-m", "cli.child", str(os.getpid()), *self._arguments],
                 cwd=ROOT,
                 env=self._environ,
                 stdin=subprocess.DEVNULL,
@@ -58,28 +70,25 @@ class Process:
             )
 
     @property
-    def alive(self) -> bool:
-        """Return whether the program runs."""
-        return self._popen is not None and self._popen.poll() is None
-
-    def kill(self) -> None:
-        """End the program and all its children at once, with SIGKILL."""
-        if self._popen is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._popen.pid, signal.SIGKILL)
-            self._popen.wait()
+    def crashed(self) -> bool:
+        """Return whether the program has ended and nobody here asked for it."""
+        return self._popen is not None and self._popen.poll() is not None
 
     def ask_to_stop(self) -> None:
-        """Ask the program to end; `wait` waits for it."""
+        """Ask the program to end; `end` sees to it."""
         if self._popen is not None:
-            self._popen.terminate()
+            self._popen.send_signal(self._stop_signal)
 
-    def wait(self, seconds: float) -> None:
-        """Wait so long for the end of the program, then kill it; whatever it leaves behind is killed, too."""
-        if self._popen is not None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._popen.wait(seconds)
-            self.kill()
+    def end(self, patience_seconds: float = 0) -> None:
+        """Wait so long for the program to end, then kill it and whatever it started, with SIGKILL."""
+        if self._popen is None:
+            return
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._popen.wait(patience_seconds)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._popen.pid, signal.SIGKILL)
+        self._popen.wait()
+        self._popen = None
 
     def failed(self, problem: str) -> DemoError:
         """Return the error that says what is wrong with this program, with the end of its log."""
@@ -108,9 +117,9 @@ class Crew:
         port = _free_port()
         self.flower_access = Access(f"http://{HOST}:{port}", "harbor", secrets.token_urlsafe(12))
         self._name = name
+        self._port = port
         self.workers = {pool: self._worker(pool, logs) for pool in POOLS}
-        beat = ["celery", "-A", "worker", "beat", "--schedule", str(logs / "beat-schedule"), "--pidfile="]
-        self.beat = Process("Beat", beat, {}, logs / "beat.log")
+        self.beat = Process("Beat", ["beat", "--schedule", str(logs / "beat-schedule")], logs / "beat.log")
         flower = {
             "HARBOR_FLOWER_ADDRESS": HOST,
             "HARBOR_FLOWER_PORT": str(port),
@@ -118,18 +127,14 @@ class Crew:
             "HARBOR_FLOWER_PASSWORD": self.flower_access.password,
             "HARBOR_FLOWER_READ_ONLY": "true",
         }
-        self.flower = Process("Flower", ["cli", "flower"], flower, logs / "flower.log")
-        self._port = port
+        # Asked politely, Flower takes more than ten seconds, and it has nothing to lose.
+        self.flower = Process("Flower", ["flower"], logs / "flower.log", stop_signal=signal.SIGKILL, environ=flower)
 
     def _worker(self, pool: str, logs: Path) -> Process:
         # One child each: two cores are shared with PostgreSQL and the shoppers.
-        options = ["-n", self._node(pool), "-Q", pool, "-c", "1"]
-        return Process(
-            f"the {pool} worker",
-            ["celery", "-A", "worker", "worker", *options],
-            {"HARBOR_WORKER_POOL": pool},
-            logs / f"{pool}.log",
-        )
+        options = ["--pool", pool, "--concurrency", "1", "--", "--hostname", self._node(pool)]
+        # On SIGTERM an idle worker takes 25 s, which is for rolling updates.
+        return Process(f"the {pool} worker", ["worker", *options], logs / f"{pool}.log", stop_signal=signal.SIGINT)
 
     def __enter__(self) -> Self:
         try:
@@ -152,7 +157,17 @@ class Crew:
             process.ask_to_stop()
         deadline = time.monotonic() + STOP_SECONDS
         for process in self._all:
-            process.wait(max(0.0, deadline - time.monotonic()))
+            process.end(max(0.0, deadline - time.monotonic()))
+
+    def check(self) -> None:
+        """Look whether everything runs that should.
+
+        Raises:
+            DemoError: something ended by itself.
+        """
+        for process in self._all:
+            if process.crashed:
+                raise process.failed("ended by itself")
 
     def ready(self, *pools: str) -> bool:
         """Return whether the workers of these pools answer now."""
@@ -168,9 +183,7 @@ class Crew:
     def _wait_until_up(self) -> None:
         deadline = time.monotonic() + START_SECONDS
         while not (self.ready(*self.workers) and self._flower_listens()):
-            for process in self._all:
-                if not process.alive:
-                    raise process.failed("ended as soon as it was started")
+            self.check()
             if time.monotonic() > deadline:
                 silent = [process for pool, process in self.workers.items() if not self.ready(pool)]
                 raise (silent or [self.flower])[0].failed(f"did not answer within {START_SECONDS} s")
@@ -184,11 +197,18 @@ class Crew:
 
 
 def pinged(nodes: list[str] | None = None) -> list[str]:
-    """Return which of these workers answer, or which of all that listen to the broker."""
+    """Return which of these workers answer, or which of all that listen to the broker.
+
+    Raises:
+        DemoError: the broker cannot be reached.
+    """
     # Celery's configuration needs the URLs, which are not known when this module is imported.
     from worker.celery import app
 
-    answers = app.control.ping(destination=nodes, timeout=PING_SECONDS)
+    try:
+        answers = app.control.ping(destination=nodes, timeout=PING_SECONDS) or []
+    except OperationalError as error:
+        raise DemoError(f"HARBOR_BROKER_URL leads to no Redis: {error}") from None
     return [node for answer in answers for node in answer]
 
 

@@ -61,7 +61,8 @@ def intent(seed: int, order_id: str) -> Intent:
 
 def paced(trace: Trace, window_seconds: float) -> Iterator[tuple[float, Order | Return]]:
     """Yield orders and returns in trace order, each with its moment within a window of so many seconds."""
-    events = sorted((*trace.orders, *trace.returns), key=lambda event: event.ordered_at)
+    everything: list[Order | Return] = [*trace.orders, *trace.returns]
+    events = sorted(everything, key=lambda event: event.ordered_at)
     moment, moments = timedelta(), []
     for event, before in zip(events, (events[0], *events), strict=False):
         moment += max(SHORTEST_GAP, min(LONGEST_GAP, event.ordered_at - before.ordered_at))
@@ -112,7 +113,7 @@ class Shoppers:
         self._variant_ids = variant_ids
         self._seed = seed
         self._agenda = Agenda(
-            (at, partial(self._order if isinstance(event, Order) else self._take_back, event))
+            (at, partial(self._order, event) if isinstance(event, Order) else partial(self._take_back, event))
             for at, event in paced(trace, window_seconds)
         )
         self._pool = ThreadPoolExecutor(SHOPPERS, thread_name_prefix="shopper")

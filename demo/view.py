@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 LINE_SECONDS: Final = 5.0
-_BAR_WIDTH: Final = 60
+_BAR_WIDTH: Final = 40
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One moment of the demo: shoppers' counts, the database's pulse and what the expiry worker is doing."""
+    """One moment of the demo: shoppers' counts, the database's pulse and the state of the worker that expires holds."""
 
     seconds: float
     orders: int
@@ -45,7 +45,7 @@ class Frame:
         """Return how long the rest of the orders will take, for a person."""
         if self.done >= self.orders:
             return "all answered"
-        if not self.done:
+        if not self.done or self.seconds < 1:
             return "starting"
         return f"{self.seconds / self.done * (self.orders - self.done):.0f} s left"
 
@@ -61,7 +61,7 @@ class Frame:
             "units held": f"{self.pulse.held_units:,}",
             "units sold": f"{self.counts['sold_units']:,}",
             "sweep lag": f"{self.pulse.lag_seconds:.1f} s",
-            "expiry worker": self.worker,
+            "worker": self.worker,
             "faults": f"{self.faults}",
         }
 
@@ -108,7 +108,7 @@ def panel(frame: Frame) -> RenderableType:
         f"{frame.done:,}/{frame.orders:,} orders",
         f"[dim]{frame.left}[/]",
     )
-    grid = Table.grid(padding=(0, 3))
+    grid = Table.grid(padding=(0, 2))
     cells = [f"[dim]{name}[/] [bold]{number}[/]" for name, number in frame.numbers.items()]
     for first in range(0, len(cells), 5):
         grid.add_row(*cells[first : first + 5])

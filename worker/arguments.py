@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 _HIDDEN = "…"
-_HOLD_ARGUMENTS = ("args", "kwargs")
+_ARGUMENTS = ("args", "kwargs")
 
 
 def primary_keys_only(arguments: object) -> str:
@@ -37,7 +37,7 @@ def primary_keys_only(arguments: object) -> str:
 def redacted(told: dict[str, Any]) -> dict[str, Any]:
     """Return what Celery tells about a task, an event or a request, with primary keys only and without its result."""
     shown = {name: value for name, value in told.items() if name != "result"}
-    shown |= {name: primary_keys_only(told[name]) for name in _HOLD_ARGUMENTS if told.get(name)}
+    shown |= {name: primary_keys_only(told[name]) for name in _ARGUMENTS if told.get(name)}
     return shown
 
 

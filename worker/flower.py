@@ -21,6 +21,7 @@ import flower.inspector
 from db.errors import SettingsError
 from db.settings import settings
 from worker.arguments import redacted
+from worker.celery import app
 from worker.logging import configure
 
 if TYPE_CHECKING:
@@ -67,6 +68,9 @@ except SettingsError as error:
     raise SystemExit(f"harbor: {error}") from None
 
 configure(_told)
+# Flower asks workers from many threads; each holds one connection of the pool while it waits for a second one, so that
+# with a limit all of them can wait for each other for ever (seen with celeryconfig's 4). This way there is no pool.
+app.conf.broker_pool_limit = None
 flower.events.EventsState = _DiscreetEvents
 flower.app.Inspector = _DiscreetInspector
 

@@ -20,10 +20,15 @@ def strategy(*args: Any, **options: Any) -> Callable[..., Any]:
     handle = default(*args, **options)
 
     def checked(message: Any, *rest: Any, **more: Any) -> Any:
-        match message.payload:
-            # Protocol 2 is [args, kwargs, embed]; protocol 1, which other languages still send, is an object.
-            case [list(), dict(), _] | {"task": _}:
+        # Protocol 2 names the task in its headers; protocol 1, which other languages still send, in its body.
+        match "task" in message.headers, message.payload:
+            case (True, [list(), dict(), _]) | (False, {"task": _}):
+                pass
+            case _:
+                raise InvalidTaskError("its body is not [args, kwargs, options]")
+        match message.headers.get("timelimit"):
+            case None | [None | int() | float(), None | int() | float()]:
                 return handle(message, *rest, **more)
-        raise InvalidTaskError("its body is not [args, kwargs, options]")
+        raise InvalidTaskError("its header timelimit is not a pair of numbers")
 
     return checked

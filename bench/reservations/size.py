@@ -10,37 +10,40 @@ from typing import Final
 class Size:
     """How much is done. `processes` shop at the same time, `seconds` per round; the other numbers are rows."""
 
-    rounds: int
+    reserve_rounds: int
+    expire_rounds: int
     seconds: float
     processes: int
     variants: int
     due_holds: int
     due_holds_row_by_row: int
-    due_holds_to_warm_up: int
+    warm_up_share: float
     ended_holds: int
     idle_sweeps: int
 
 
 FULL: Final = Size(
-    rounds=5,
-    seconds=2.0,
+    reserve_rounds=9,
+    expire_rounds=5,
+    seconds=1.5,  # Short rounds and many of them: what else the machine does then meets both sides alike.
     processes=8,
     variants=2_000,
     due_holds=100_000,
     # A rate does not need more: row by row, 100,000 would take minutes in every round.
-    due_holds_row_by_row=2_000,
-    due_holds_to_warm_up=5_000,
+    due_holds_row_by_row=1_000,
+    warm_up_share=0.05,
     ended_holds=1_000_000,
     idle_sweeps=51,
 )
 QUICK: Final = Size(
-    rounds=1,
+    reserve_rounds=1,
+    expire_rounds=1,
     seconds=0.2,
     processes=2,
     variants=100,
     due_holds=1_000,
     due_holds_row_by_row=20,
-    due_holds_to_warm_up=20,
+    warm_up_share=0.1,
     ended_holds=1_000,
     idle_sweeps=5,
 )

@@ -10,15 +10,15 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
 from db import engine
 from db.settings import settings
 from tests.conftest import str_url
-from tests.db.sql import change
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 @pytest.fixture(scope="session")
@@ -29,18 +29,32 @@ def shared(servers: dict[str, str], template: str) -> Iterator[dict[str, str]]:
     with psycopg.connect(str_url(url.set(drivername="postgresql")), autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         yield {**servers, "HARBOR_DATABASE_URL": str_url(url.set(database=name))}
+        engine.dispose()
         connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
 @pytest.fixture
 def database(shared: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The shared database, empty, as this process's own."""
+    """The shared database, empty, as this process's own. Its connections are kept for the next test."""
     for name, value in shared.items():
         monkeypatch.setenv(name, value)
     settings.cache_clear()
-    engine.dispose()
-    for table in ("stock_reservations", "stock_movements", "products"):
-        change(f"DELETE FROM {table}")
+    if engine.engine().url != make_url(shared["HARBOR_DATABASE_URL"]):
+        engine.dispose()
+    with engine.engine().begin() as connection:
+        for table in ("stock_reservations", "stock_movements", "products"):
+            connection.execute(text(f"DELETE FROM {table}"))
     yield
-    engine.dispose()
     settings.cache_clear()
+
+
+@pytest.fixture
+def restart(database: None) -> Iterator[Callable[[], None]]:
+    """Lets this process read its environment anew, as one that starts does, and forgets at the end what it found."""
+
+    def again() -> None:
+        settings.cache_clear()
+        engine.dispose()
+
+    yield again
+    again()

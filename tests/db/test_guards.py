@@ -16,7 +16,7 @@ from sqlalchemy.exc import IntegrityError
 from db import inventory, reservations
 from db.errors import InsufficientStock, StockTooLow
 from db.session import transaction
-from tests.db.holds import broken, confirmed, released, reserved, state_of, swept
+from tests.db.holds import broken, confirmed, released, reserved, swept
 from tests.db.sql import change, eventually, make_due, somebody_waits_for_a_lock, value
 from tests.factories import make_variant, stock_of
 
@@ -58,7 +58,7 @@ def drop_from(monkeypatch: pytest.MonkeyPatch, module: str, name: str, *guards: 
 
 
 def two_buyers_of_the_last_unit() -> tuple[int, BaseException | None]:
-    """Let a second buyer wait for the variant that the first is about to empty; return its stock and what he was told."""
+    """Let a second buyer wait while the first empties the variant; return its stock and what the second was told."""
     variant_id = make_variant(stock=1)
     with ThreadPoolExecutor(1) as other:
         with transaction() as session:
@@ -163,30 +163,13 @@ def test_without_the_guard_a_sweep_gives_the_units_back_twice(monkeypatch: pytes
     assert len(broken()) == 1
 
 
-def sell_what_was_released() -> None:
-    """Confirm a hold that has been released, whatever is said to it."""
-    variant_id = make_variant(stock=5)
-    hold = released(reserved("order-1", {variant_id: 2}).id)
-    confirmed(hold.id)
-    assert state_of(hold.id) == "confirmed"
-
-
 def test_without_the_guard_a_confirmation_sells_what_went_back_on_sale(monkeypatch: pytest.MonkeyPatch) -> None:
     drop_from(monkeypatch, "db.reservations.resolve", "_CONFIRM", SELECTION_GUARD)
 
-    sell_what_was_released()
+    hold = confirmed(released(reserved("order-1", {make_variant(stock=5): 2}).id).id)
 
+    assert hold.state == "confirmed"
     assert len(broken()) == 1
-
-
-# ---- an order has one hold -------------------------------------------------------------------------------------------
-
-
-def test_without_the_index_an_order_cannot_be_held_at_all() -> None:
-    change("DROP INDEX uq_stock_reservations_live_order")
-
-    with pytest.raises(Exception, match="no unique or exclusion constraint"):
-        reserved("order-1", {make_variant(stock=5): 2})
 
 
 def test_without_the_index_a_payment_sells_two_holds() -> None:

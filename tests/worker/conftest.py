@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,6 @@ from tests.processes import Process, process, python, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from celery import Celery
@@ -66,11 +65,11 @@ class Worker:
 
     process: Process
     broker: Broker
-    _send: Callable[..., str]
+    sending: Callable[..., str]
 
     def send(self, name: str, *args: object, **options: Any) -> str:
         """Send a task to it, and return the message's id."""
-        return self._send(self.broker, name, *args, **options)
+        return self.sending(self.broker, name, *args, **options)
 
     def run(self, name: str, *args: object) -> list[dict[str, Any]]:
         """Send a task, wait until one run of it is over, and return the lines it logged, that of its end included."""
@@ -93,41 +92,50 @@ class Worker:
 
 
 @contextmanager
-def _working(environ: Mapping[str, str], broker: Broker, send: Callable[..., str], log: Path) -> Iterator[Worker]:
+def _working(environ: Mapping[str, str], send: Callable[..., str], log: Path) -> Iterator[Worker]:
     quick = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
     command = python("-m", "celery", "-A", "tests.worker.sample_tasks", "worker", "--concurrency", "1", *quick)
-    with process(command, broker.environ({**os.environ, **environ}), log) as running:
+    sample = {
+        "HARBOR_ENV": "prod",
+        "HARBOR_LOCK_TIMEOUT_MS": "300",
+        "REMAP_SIGTERM": "SIGQUIT",  # As `harbor worker` sets it.
+        "SAMPLE_SOFT_SHUTDOWN_SECONDS": str(SOFT_SHUTDOWN_SECONDS),
+    }
+    with (
+        own_broker(environ) as broker,
+        process(command, broker.environ({**os.environ, **environ, **sample}), log) as running,
+    ):
         wait_until(lambda: "ready." in running.text(), RUN_SECONDS, running)
         yield Worker(running, broker, send)
 
 
 @pytest.fixture(scope="module")
-def sample_environ(servers: dict[str, str]) -> dict[str, str]:
-    """As in production. Sample tasks use no table, so they need no database of their own."""
-    sample = {"SAMPLE_SOFT_SHUTDOWN_SECONDS": str(SOFT_SHUTDOWN_SECONDS)}
-    return {**servers, **sample, "HARBOR_ENV": "prod", "HARBOR_LOCK_TIMEOUT_MS": "300"}
+def _module_worker(
+    servers: dict[str, str], send: Callable[..., str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[], Worker]]:
+    with ExitStack() as stack:
+        started: list[Worker] = []
 
+        def alive() -> Worker:
+            if not started or not started[-1].process.runs():
+                log = tmp_path_factory.mktemp("worker") / "worker.log"
+                started.append(stack.enter_context(_working(servers, send, log)))
+            return started[-1]
 
-@pytest.fixture(scope="module")
-def worker(
-    sample_environ: dict[str, str],
-    broker: Broker,
-    send: Callable[..., str],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Worker]:
-    """A worker that serves all tests of a module."""
-    with _working(sample_environ, broker, send, tmp_path_factory.mktemp("worker") / "worker.log") as worker:
-        yield worker
+        yield alive
 
 
 @pytest.fixture
-def new_worker(
-    sample_environ: dict[str, str], broker: Broker, send: Callable[..., str], tmp_path: Path
-) -> Callable[[], AbstractContextManager[Worker]]:
-    """Start a worker that a test may end. SIGTERM ends it softly, as it does under `harbor worker`."""
+def worker(_module_worker: Callable[[], Worker]) -> Worker:
+    """A worker that serves all tests of a module; one that a test has ended is replaced.
 
-    def start() -> AbstractContextManager[Worker]:
-        log = tmp_path / f"worker-{len(list(tmp_path.iterdir()))}.log"
-        return _working({**sample_environ, "REMAP_SIGTERM": "SIGQUIT"}, broker, send, log)
+    It uses no table, so it needs no database of its own.
+    """
+    return _module_worker()
 
-    return start
+
+@pytest.fixture
+def new_worker(servers: dict[str, str], send: Callable[..., str], tmp_path: Path) -> Iterator[Worker]:
+    """A worker that a test may break or end."""
+    with _working(servers, send, tmp_path / "worker.log") as worker:
+        yield worker

@@ -89,7 +89,7 @@ def nap(seconds: float) -> None:
     threading.Event().wait(seconds)
 
 
-@task("sample.die", max_retries=1)
+@task("sample.die", max_retries=1, default_retry_delay=1)
 def die() -> None:
     log.info("sample.dies")
     os.kill(os.getpid(), signal.SIGKILL)

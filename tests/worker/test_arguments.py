@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
 _VARIANT = Variant(sku="HBR-MUG-01")
 
+
+def _release(app: Celery) -> Any:
+    return app.tasks["reservations.release"]
+
+
 _SENDINGS: dict[str, tuple[Callable[[Celery, Any], object], str]] = {
     "send_task, positional": (
         lambda app, connection: app.send_task("reservations.release", args=[_VARIANT], connection=connection),
@@ -38,17 +43,15 @@ _SENDINGS: dict[str, tuple[Callable[[Celery, Any], object], str]] = {
         "2",
     ),
     "apply_async, positional": (
-        lambda app, connection: app.tasks["reservations.release"].apply_async((_VARIANT,), connection=connection),
+        lambda app, connection: _release(app).apply_async((_VARIANT,), connection=connection),
         "reservation_id",
     ),
     "apply_async, keyword": (
-        lambda app, connection: app.tasks["reservations.release"].apply_async(
-            kwargs={"reservation_id": _VARIANT}, connection=connection
-        ),
+        lambda app, connection: _release(app).apply_async(kwargs={"reservation_id": _VARIANT}, connection=connection),
         "reservation_id",
     ),
     "a signature": (
-        lambda app, connection: app.tasks["reservations.release"].s(_VARIANT).apply_async(connection=connection),
+        lambda app, connection: _release(app).s(_VARIANT).apply_async(connection=connection),
         "reservation_id",
     ),
 }

@@ -26,8 +26,21 @@ _GARBAGE: dict[str, tuple[bytes, str, dict[str, Any]]] = {
     "an unknown task": (b"[[], {}, {}]", _JSON, {**_ADD, "task": "sample.no_such_task"}),
     "a body that is no JSON": (b"{not json", _JSON, _ADD),
     "a body that is no text": (b"\xff\xfe\x00", _JSON, _ADD),
-    "a body of another shape": (b'"text"', _JSON, _ADD),
+    "a body that is no list": (b'"text"', _JSON, _ADD),
+    "a list of another length": (b"[[1, 2]]", _JSON, _ADD),
     "arguments that are no list": (b"[5, 6, 7]", _JSON, _ADD),
+    "options that are no object": (b"[[1, 2], {}, 5]", _JSON, _ADD),
+    "no options": (b"[[1, 2], {}, null]", _JSON, _ADD),
+    "retries that are no number": (b"[[1, 2], {}, {}]", _JSON, {**_ADD, "retries": "many"}),
+    "a time limit that is no pair": (b"[[1, 2], {}, {}]", _JSON, {**_ADD, "timelimit": 5}),
+    "a time limit that is no number": (b"[[1, 2], {}, {}]", _JSON, {**_ADD, "timelimit": ["soon", None]}),
+    "headers of another type": (b"[[1, 2], {}, {}]", _JSON, {**_ADD, "shadow": 5, "group": 5, "argsrepr": 5}),
+    "a task that is no name": (b"[[1, 2], {}, {}]", _JSON, {**_ADD, "task": 5}),
+    "an object of the first protocol": (b'{"task": "sample.add", "id": "1", "args": [1], "kwargs": {}}', _JSON, {}),
+    "an object without an id": (b'{"task": "sample.add", "args": [1], "kwargs": {}}', _JSON, {}),
+    "an object with arguments of another type": (b'{"task": "sample.add", "id": "1", "args": 5}', _JSON, {}),
+    "an object of another task": (b'{"task": 5, "id": "1"}', _JSON, {}),
+    "an object with headers": (b'{"task": "sample.add"}', _JSON, _ADD),
     "a pickle": (b"\x80\x04N.", "application/x-python-serialize", _ADD),
     "an unknown content type": (b"a,b", "text/csv", _ADD),
     "no headers": (b"[[], {}, {}]", _JSON, {}),
@@ -51,8 +64,10 @@ def test_a_message_that_makes_no_sense_never_stops_a_worker(
             content_encoding="binary" if content_type != _JSON else "utf-8",
             headers=told,
         )
-    worker.run("sample.add", 1, 2)
+    next_id = worker.send("sample.add", 1, 2)
 
-    assert worker.process.runs()
+    # When the message stops the worker, this fails at once and not at a deadline.
+    wait_until(lambda: worker.lines(next_id) or not worker.process.runs(), RUN_SECONDS, worker.process)
+    assert worker.process.runs(), worker.process.text()[-2_000:]
     wait_until(lambda: worker.broker.unacked() == 0, RUN_SECONDS, worker.process)
     assert worker.broker.lengths() == {}

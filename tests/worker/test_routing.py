@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from celery.exceptions import QueueNotFound
@@ -38,8 +38,10 @@ def test_a_task_goes_to_the_queue_of_its_noun_and_to_no_other(
 def test_a_task_sent_by_its_function_goes_where_its_name_goes(app: Celery, broker: Broker) -> None:
     broker.client.flushdb()
 
+    release: Any = app.tasks["reservations.release"]
+
     with app.connection_for_write(url=broker.url) as connection:
-        app.tasks["reservations.release"].apply_async((7,), connection=connection)
+        release.apply_async((7,), connection=connection)
 
     assert broker.lengths() == {"expiry": 1}
 

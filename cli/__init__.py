@@ -1,0 +1,51 @@
+"""`harbor …`: one file per noun, tables for people, `--json` for scripts, and one line when something cannot be done.
+
+Exit codes: 0 it was done, 1 it could not be done, 2 it was asked for in a way that no command understands, 130 it was
+interrupted. Heavy modules are imported inside the commands, so that `--help` answers at once.
+"""
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from cli import beat, db, flower, inventory, reservations, up, worker
+from cli.errors import explain
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Example: harbor up",
+)
+
+
+@app.callback()
+def harbor() -> None:
+    """Harbor runs the background jobs of an inventory service: holds that never oversell and always expire."""
+
+
+app.add_typer(up.app)
+app.add_typer(worker.app)
+app.add_typer(beat.app)
+app.add_typer(flower.app)
+app.add_typer(db.app, name="db")
+app.add_typer(reservations.app, name="reservations")
+app.add_typer(inventory.app, name="inventory")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and exit; `arguments` are those of the process unless given.
+
+    Raises:
+        SystemExit: always, with the exit code.
+    """
+    try:
+        app(arguments, prog_name="harbor")
+    except Exception as error:
+        message = explain(error)
+        if message is None:
+            raise
+        sys.stderr.write(f"harbor: {message}\n")
+        raise SystemExit(1) from None

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import OperationalError
+
+from cli.errors import explain
+from db import engine
+from db.errors import ReservationNotFound, VariantNotFound
+from db.settings import URLS, settings
+from tests.conftest import str_url
+from tests.processes import program, run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.cli.conftest import Harbor
+
+
+def use_database(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARBOR_DATABASE_URL", url)
+    settings.cache_clear()
+    engine.dispose()
+
+
+def test_a_refusal_is_one_line_and_exit_code_1(environ: dict[str, str]) -> None:
+    answer = run([program("harbor"), "reservations", "show", "7"], environ)
+
+    assert answer.returncode == 1
+    assert answer.stdout == ""
+    assert answer.stderr == "harbor: Reservation 7 does not exist.\n"
+
+
+def test_a_database_that_does_not_answer_is_named_without_its_password(
+    environ: dict[str, str], harbor: Harbor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_database("postgresql+psycopg://harbor:s3cret@127.0.0.1:1/harbor", monkeypatch)
+
+    answer = harbor("reservations", "list")
+
+    assert answer.code == 1
+    assert answer.err.startswith("harbor: HARBOR_DATABASE_URL leads to no database: ")
+    assert "Connection refused" in answer.err
+    assert answer.err.count("\n") == 1
+    assert "s3cret" not in answer.err
+
+
+def test_a_wrong_password_is_not_repeated(
+    environ: dict[str, str], harbor: Harbor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_database(str_url(make_url(environ["HARBOR_DATABASE_URL"]).set(password="s3cret")), monkeypatch)
+
+    answer = harbor("db", "current")
+
+    assert answer.code == 1
+    assert "password authentication failed" in answer.err
+    assert "s3cret" not in answer.err
+
+
+def test_an_empty_database_is_told_from_a_broken_one(environ: dict[str, str], harbor: Harbor) -> None:
+    assert harbor("db", "downgrade", "base").code == 0
+
+    answer = harbor("reservations", "list")
+
+    assert answer.code == 1
+    assert "run `harbor db upgrade`" in answer.err
+
+
+@pytest.mark.parametrize("command", ["reservations list", "db current", "worker", "beat", "flower"])
+def test_a_missing_url_is_named(harbor: Harbor, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    for name in URLS:
+        monkeypatch.delenv(name, raising=False)
+    settings.cache_clear()
+    engine.dispose()
+
+    answer = harbor(*command.split())
+    settings.cache_clear()
+
+    assert answer.code == 1
+    assert answer.err.startswith("harbor: HARBOR_DATABASE_URL is not set; start everything")
+    assert answer.err.count("\n") == 1
+
+
+def test_a_directory_that_cannot_be_written_is_named(environ: dict[str, str], harbor: Harbor, tmp_path: Path) -> None:
+    (tmp_path / ".harbor").write_text("not a directory")
+
+    answer = harbor("up")
+
+    assert answer.code == 1
+    assert answer.err == "harbor: .harbor: File exists\n"
+
+
+def test_a_name_from_outside_cannot_forge_a_line() -> None:
+    message = explain(VariantNotFound(variant_ids=["mug\nharbor: all is well\x1b[2J"]))
+
+    assert message == "Variant mug\\nharbor: all is well\\x1b[2J does not exist."
+
+
+def test_what_the_database_refuses_is_one_line() -> None:
+    refused = OperationalError("SELECT 1", {}, psycopg.errors.LockNotAvailable("canceling statement\nCONTEXT: x"))
+
+    assert explain(refused) == "the database refused: canceling statement"
+
+
+def test_a_defect_keeps_its_traceback() -> None:
+    assert explain(ZeroDivisionError()) is None
+    assert explain(OperationalError("SELECT 1", {}, ZeroDivisionError())) is None
+    assert explain(ReservationNotFound(reservation_id=7)) is not None
