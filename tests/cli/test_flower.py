@@ -6,6 +6,7 @@ import re
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import psutil
@@ -83,6 +84,16 @@ def flower(environ: dict[str, str], tmp_path_factory: pytest.TempPathFactory) ->
         yield page_of(running)
 
 
+def knows(page: Page, text: str) -> bool:
+    """Whether the tasks, as the API tells them, contain a text."""
+    return text in page.get("/api/tasks")[1]
+
+
+def worker_of(page: Page) -> str:
+    """The name of the worker that the page knows."""
+    return re.findall(r"expiry@[\w.-]+", page.get("/?json=1")[1])[0]
+
+
 @pytest.fixture(scope="module")
 def told(environ: dict[str, str], flower: Page, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The id of a task that a worker ran, with a payment among its arguments; another one waits in that worker."""
@@ -92,7 +103,7 @@ def told(environ: dict[str, str], flower: Page, tmp_path_factory: pytest.TempPat
         ran = run(python(*CONFIRM), environ).stdout.strip()
         waits = run(python(*CONFIRM, "--countdown", "600"), environ).stdout.strip()
         for task_id in (ran, waits):
-            wait_until(lambda wanted=task_id: wanted in flower.get("/api/tasks")[1], START_SECONDS, flower.process)
+            wait_until(partial(knows, flower, task_id), START_SECONDS, flower.process)
         yield ran
 
 
@@ -137,9 +148,8 @@ def test_no_command_line_and_no_log_shows_the_password(flower: Page) -> None:
 
 
 def test_arguments_are_shown_as_primary_keys_only(flower: Page, told: str) -> None:
-    (worker,) = re.findall(r"expiry@[\w.-]+", flower.get("/api/workers?refresh=1")[1])[:1]
     table = "/tasks/datatable?draw=1&start=0&length=10&order[0][column]=0&columns[0][data]=name"
-    paths = ["/api/tasks", f"/api/task/info/{told}", f"/task/{told}", table, f"/worker/{worker}"]
+    paths = ["/api/tasks", f"/api/task/info/{told}", f"/task/{told}", table, f"/worker/{worker_of(flower)}"]
 
     pages = [flower.get(path) for path in paths]
 
@@ -152,18 +162,22 @@ def test_arguments_are_shown_as_primary_keys_only(flower: Page, told: str) -> No
 def test_a_flower_that_stores_what_it_hears_shows_payments(environ: dict[str, str], told: str, tmp_path: Path) -> None:
     careless = tmp_path / "careless.py"
     careless.write_text(
-        "from flower.events import EventsState as as_it_comes\n"
+        "from flower.app import Inspector\n"
+        "from flower.events import EventsState\n"
         f"exec({(ROOT / 'worker' / 'flower.py').read_text()!r})\n"
-        "flower.events.EventsState = as_it_comes\n"
+        "flower.app.Inspector = Inspector\n"
+        "flower.events.EventsState = EventsState\n"
     )
     with process([program("harbor"), "flower", "--", f"--conf={careless}"], environ, tmp_path / "log") as running:
         page = page_of(running)
 
         def seen() -> bool:
             run(python(*CONFIRM), environ)
-            return PAYMENT in page.get("/api/tasks")[1]
+            return knows(page, PAYMENT)
 
         wait_until(seen, START_SECONDS, running)
+
+        assert PAYMENT in page.get(f"/worker/{worker_of(page)}")[1]
 
 
 def test_in_dev_a_password_is_made_up_and_printed(environ: dict[str, str], tmp_path: Path) -> None:

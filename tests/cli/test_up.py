@@ -13,11 +13,13 @@ import tempfile
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 
+from cli import children
 from cli.up import AlreadyUp
 from db import engine, reservations
 from db.session import transaction
@@ -34,13 +36,19 @@ SWEEP_SECONDS = 30  # A sweep every 5 s, on a machine that may be busy.
 CHILDREN = {"expiry", "default", "bulk", "beat", "flower"}
 
 
-@pytest.fixture(scope="module")
-def checkout() -> Iterator[Path]:
+@contextmanager
+def open_directory() -> Iterator[Path]:
     """A directory that every account can enter, which pytest's own are not."""
     path = Path(tempfile.mkdtemp(prefix="harbor-test-"))
     path.chmod(0o711)
     yield path
     shutil.rmtree(path)
+
+
+@pytest.fixture(scope="module")
+def checkout() -> Iterator[Path]:
+    with open_directory() as path:
+        yield path
 
 
 def environ_of(**told: str) -> dict[str, str]:
@@ -192,9 +200,17 @@ def test_nothing_outlives_a_kill(environ: dict[str, str], tmp_path: Path) -> Non
         assert len(members) >= len(CHILDREN) - 1
 
 
-def test_sigterm_while_it_starts_leaves_nothing(checkout: Path, up: Process) -> None:
-    assert not up.runs(), "its directory is needed"
-    with harbor_up(checkout, environ_of()) as starting:
+def test_a_flood_of_lines_does_not_keep_a_stop_waiting() -> None:
+    log: SimpleQueue[tuple[str, str]] = SimpleQueue()
+    log.put(("expiry", "one more"))
+
+    children._pass_on(log, lambda name, line: log.put((name, line)))
+
+    assert not log.empty()
+
+
+def test_sigterm_while_it_starts_leaves_nothing() -> None:
+    with open_directory() as directory, harbor_up(directory, environ_of()) as starting:
         wait_until(lambda: "are starting" in starting.text(), START_SECONDS, starting)
         members = family(starting)
 
@@ -203,4 +219,4 @@ def test_sigterm_while_it_starts_leaves_nothing(checkout: Path, up: Process) -> 
 
         assert starting.popen.returncode == 0
         wait_until(lambda: all(map(gone, members)), STOP_SECONDS, starting)
-        assert not (checkout / ".harbor" / "stack.env").exists()
+        assert not (directory / ".harbor" / "stack.env").exists()

@@ -14,7 +14,18 @@ from tests.processes import ROOT
 if TYPE_CHECKING:
     from pathlib import Path
 
-_SOURCES = ("celeryconfig.py", "cli", "db", "migrations", "pyproject.toml", "stack", "tasks", "worker", "Makefile")
+_SOURCES = (
+    "celeryconfig.py",
+    "cli",
+    "db",
+    "migrations",
+    "pyproject.toml",
+    "requirements",
+    "stack",
+    "tasks",
+    "worker",
+    "Makefile",
+)
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ def test_programs_run_and_print_what_the_page_shows(
     assert shown is None or ran.stdout == shown.text
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_end_well(page: Path, checkout: Path, reader: dict[str, str]) -> None:
     commands = [command for block in blocks_of(page) if block.language == "console" for command in block.commands]
 
@@ -59,7 +59,7 @@ def test_commands_end_well(page: Path, checkout: Path, reader: dict[str, str]) -
         assert ran.returncode == 0, f"{command}\n{ran.stdout}\n{ran.stderr}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_to_files(page: Path) -> None:
     targets = _LINK.findall(page.read_text("utf-8"))
 
