@@ -52,7 +52,6 @@ broker_connection_retry_on_startup = True
 broker_connection_max_retries = None
 # After a failover the server answers READONLY for a moment; kombu takes that for an error of the channel and stops.
 broker_channel_error_retry = True
-broker_pool_limit = 4
 # By default a publisher waits without end for a connection of the pool.
 broker_pool_acquire_timeout = 5
 
@@ -96,6 +95,8 @@ task_soft_time_limit = 570
 
 # The default waits for running tasks without end, until the machine kills everything. Give the container 45 s.
 worker_soft_shutdown_timeout = 25
+# A retry that waits in an idle worker's memory would come back only after the visibility timeout. The price: an idle
+# worker, too, takes 25 s to stop on SIGTERM; Ctrl-C is at once.
 worker_enable_soft_shutdown_on_idle = True
 
 # ---- Results: none; the effect of a task is in PostgreSQL ----------------------------------------------------------

@@ -58,7 +58,8 @@ class Settings(BaseSettings):
     flower_user: str = "harbor"
     flower_password: SecretStr | None = None
     flower_cookie_secret: SecretStr | None = None
-    flower_address: str = "127.0.0.1"
+    # Empty would be every interface.
+    flower_address: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     flower_port: Annotated[int, Field(ge=0, le=65_535)] = 5555
     flower_read_only: bool = True
 

@@ -10,11 +10,11 @@ from rich.markup import escape
 from sqlalchemy.exc import SQLAlchemyError
 
 from db.errors import HarborError
-from demo.errors import DemoError
+from demo.errors import DemoError, TraceError
 from demo.generate import generate
 from demo.replay import Demo, Script
 from demo.report import Report
-from demo.trace import Trace, TraceError, read
+from demo.trace import Trace, read
 from stack import StackError
 
 EXIT_BAD_FILE, EXIT_INTERRUPTED = 2, 130

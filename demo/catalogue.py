@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from demo.trace import LARGEST_INTEGER
+from demo.rows import LARGEST_INTEGER
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

@@ -19,7 +19,8 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from demo.trace import COLUMNS, Trace, parse
+from demo.rows import COLUMNS
+from demo.trace import Trace, parse
 
 FIRST_DAY = datetime(2010, 12, 1, tzinfo=UTC)
 FIRST_ORDER_ID = 100_001

@@ -5,24 +5,15 @@ Every row of the input ends in exactly one of three places, so nothing is lost s
 rows = `Trace.lines` + `Trace.lines_skipped` + `len(Trace.malformed)`.
 """
 
-import csv
 import io
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+from datetime import datetime
 from pathlib import Path
 
-COLUMNS = ("order_id", "sku", "qty", "ordered_at", "unit_price")
-
-# PostgreSQL's integer: quantities and pence are stored in it.
-LARGEST_INTEGER = 2**31 - 1
-# `reserve` takes order ids up to this length; a sku gets the same bound so that its unique index can hold it.
-LONGEST_ID = 200
-# A reason quotes the cell it is about, and a cell can be as long as the file.
-LONGEST_QUOTE = 40
+from demo import rows
+from demo.errors import TraceError
 
 # Postage, fees, discounts, samples and hand-made corrections of the Online Retail data set. They are named rather than
 # guessed from their shape: C2 (carriage) and gift_0001_20 (a voucher) hold digits while the goods DCGSSBOY hold none,
@@ -31,10 +22,6 @@ NO_GOODS = frozenset(
     {"ADJUST", "AMAZONFEE", "B", "BANK CHARGES", "C2", "CRUK", "D", "DOT", "M", "PADS", "POST", "S"},
 )
 VOUCHER_PREFIX = "GIFT_"
-
-
-class TraceError(Exception):
-    """The input as a whole cannot be replayed; the message names it and the problem."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +85,7 @@ class Trace:
 
 
 def read(path: Path) -> Trace:
-    """Read a CSV file (UTF-8, with or without a BOM) whose first line names at least `COLUMNS`, in any order.
+    """Read a CSV file (UTF-8, with or without a BOM) whose first line names at least `rows.COLUMNS`, in any order.
 
     Raises:
         TraceError: It is not a readable file, is not UTF-8, lacks a column or holds no usable row.
@@ -128,25 +115,16 @@ def parse(lines: Iterable[str], name: str) -> Trace:
     """
     numbered = ((number, line) for number, line in enumerate(lines, 1) if line.strip())
     _, header = next(numbered, (0, ""))
-    places = _places(header, name)
+    places = rows.places(header, name)
     draft = _Draft()
     for number, line in numbered:
         try:
-            draft.add(_cells(line, places))
-        except _BadRowError as bad:
+            draft.add(rows.cells(line, places))
+        except rows.BadRowError as bad:
             draft.malformed.append(Malformed(number, bad.field, bad.reason))
     if not draft.lines:
         raise TraceError(f"{name} has no usable row: {draft.excuse()}")
     return draft.trace()
-
-
-class _BadRowError(Exception):
-    """A row cannot be used."""
-
-    def __init__(self, column: str, reason: str) -> None:
-        super().__init__(column, reason)
-        self.field = column
-        self.reason = reason
 
 
 @dataclass(slots=True)
@@ -162,15 +140,15 @@ class _Draft:
 
     def add(self, cells: Mapping[str, str]) -> None:
         """Take one row in whole, or raise and leave the draft as it was."""
-        order_id = _identifier(cells, "order_id")
-        sku = _identifier(cells, "sku")
+        order_id = rows.identifier(cells, "order_id")
+        sku = rows.identifier(cells, "sku")
         # A fee is no goods whatever else its row says: bad debts (B), for one, have a negative price.
         if not _is_goods(sku):
             self.skipped[sku] += 1
             return
-        qty = _quantity(cells)
-        ordered_at = _moment(cells)
-        pence = _pence(cells)
+        qty = rows.quantity(cells)
+        ordered_at = rows.moment(cells)
+        pence = rows.pence(cells)
         if qty > 0:
             self._sell(order_id, ordered_at, sku, qty)
         else:
@@ -181,8 +159,10 @@ class _Draft:
     def _sell(self, order_id: str, ordered_at: datetime, sku: str, qty: int) -> None:
         known = self.orders.get(order_id, Order(order_id, ordered_at, {}))
         total = known.lines.get(sku, 0) + qty
-        if total > LARGEST_INTEGER:
-            raise _BadRowError("qty", f"qty brings sku {_quoted(sku)} of this order above {LARGEST_INTEGER}.")
+        if total > rows.LARGEST_INTEGER:
+            raise rows.BadRowError(
+                "qty", f"qty brings sku {rows.quoted(sku)} of this order above {rows.LARGEST_INTEGER}."
+            )
         known.lines[sku] = total
         self.orders[order_id] = Order(order_id, min(known.ordered_at, ordered_at), known.lines)
 
@@ -206,92 +186,6 @@ class _Draft:
         )
 
 
-def _places(header: str, name: str) -> dict[str, int]:
-    """Find where each of our columns stands."""
-    if not header:
-        raise TraceError(f"{name} is empty")
-    try:
-        titles = [title.strip() for title in _split(header)]
-    except csv.Error as error:
-        raise TraceError(f"{name} has a header that is no CSV: {error}") from error
-    missing = [column for column in COLUMNS if column not in titles]
-    if missing:
-        raise TraceError(f"{name} has no column {', '.join(missing)} in its header")
-    doubled = [column for column in COLUMNS if titles.count(column) > 1]
-    if doubled:
-        raise TraceError(f"{name} has more than one column {', '.join(doubled)} in its header")
-    return {column: titles.index(column) for column in COLUMNS}
-
-
-def _split(line: str) -> list[str]:
-    return next(csv.reader([line], strict=True))
-
-
-def _cells(line: str, places: Mapping[str, int]) -> dict[str, str]:
-    try:
-        cells = _split(line)
-    except csv.Error as error:
-        raise _BadRowError("row", f"The row is no CSV: {error}.") from error
-    missing = [column for column, place in places.items() if place >= len(cells)]
-    if missing:
-        raise _BadRowError(missing[0], f"The row ends before {' and '.join(missing)}.")
-    return {column: cells[place].strip() for column, place in places.items()}
-
-
 def _is_goods(sku: str) -> bool:
     code = sku.upper()
     return code not in NO_GOODS and not code.startswith(VOUCHER_PREFIX)
-
-
-def _identifier(cells: Mapping[str, str], column: str) -> str:
-    cell = cells[column]
-    if not cell:
-        raise _BadRowError(column, f"{column} is empty.")
-    if len(cell) > LONGEST_ID:
-        raise _BadRowError(column, f"{column} has {len(cell)} characters; {LONGEST_ID} are the most.")
-    if "\0" in cell:
-        raise _BadRowError(column, f"{column} {_quoted(cell)} holds a NUL, which PostgreSQL cannot store.")
-    return cell
-
-
-def _quantity(cells: Mapping[str, str]) -> int:
-    cell = cells["qty"]
-    if not re.fullmatch(r"[+-]?[0-9]+", cell):
-        raise _BadRowError("qty", f"qty {_quoted(cell)} is not a whole number.")
-    # The length is looked at first because int() refuses thousands of digits with an error of its own.
-    if len(cell.lstrip("+-0")) > len(str(LARGEST_INTEGER)) or abs(int(cell)) > LARGEST_INTEGER:
-        raise _BadRowError("qty", f"qty {_quoted(cell)} is beyond {LARGEST_INTEGER}.")
-    qty = int(cell)
-    if not qty:
-        raise _BadRowError("qty", "qty is 0: the row neither sells nor returns a unit.")
-    return qty
-
-
-def _moment(cells: Mapping[str, str]) -> datetime:
-    cell = cells["ordered_at"]
-    try:
-        moment = datetime.fromisoformat(cell)
-        # A time without a zone is taken as UTC, never as the zone of the machine that happens to replay it.
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except (ValueError, OverflowError):  # Overflow: an offset that leads out of the years 1 to 9999.
-        raise _BadRowError("ordered_at", f"ordered_at {_quoted(cell)} is not an ISO 8601 time.") from None
-
-
-def _pence(cells: Mapping[str, str]) -> int:
-    cell = cells["unit_price"]
-    try:
-        pounds = Decimal(cell)
-    except InvalidOperation:
-        raise _BadRowError("unit_price", f"unit_price {_quoted(cell)} is not a number.") from None
-    if not pounds.is_finite():
-        raise _BadRowError("unit_price", f"unit_price {_quoted(cell)} is not a finite number.")
-    if pounds < 0:
-        raise _BadRowError("unit_price", f"unit_price {_quoted(cell)} is negative.")
-    # Compared in pounds before any arithmetic: 1E+999999 is a fine Decimal and an int that fills the memory.
-    if pounds > Decimal(LARGEST_INTEGER) / 100:
-        raise _BadRowError("unit_price", f"unit_price {_quoted(cell)} is above {LARGEST_INTEGER} pence.")
-    return int((pounds * 100).to_integral_value(ROUND_HALF_UP))
-
-
-def _quoted(cell: str) -> str:
-    return repr(cell if len(cell) <= LONGEST_QUOTE else cell[:LONGEST_QUOTE] + "…")

@@ -56,8 +56,6 @@ def _checked_password(told: Settings) -> str:
     if not f"{told.flower_user}{password}".isascii():
         # Flower compares them in a way that takes nothing else, and would answer each request with an error.
         raise SettingsError(variable="HARBOR_FLOWER_USER and HARBOR_FLOWER_PASSWORD", problem="must be ASCII")
-    if not told.flower_address:
-        raise SettingsError(variable="HARBOR_FLOWER_ADDRESS", problem="is empty, which would be every interface")
     return password
 
 
@@ -69,7 +67,7 @@ except SettingsError as error:
 
 configure(_told)
 # Flower asks workers from many threads; each holds one connection of the pool while it waits for a second one, so that
-# with a limit all of them can wait for each other for ever (seen with celeryconfig's 4). This way there is no pool.
+# with a limit all of them can wait for each other for ever (seen with 4). This way there is no pool.
 app.conf.broker_pool_limit = None
 flower.events.EventsState = _DiscreetEvents
 flower.app.Inspector = _DiscreetInspector

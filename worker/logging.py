@@ -60,5 +60,7 @@ def configure(told: Settings) -> None:
 
 def _rendering(told: Settings) -> list[Processor]:
     if told.env == "dev":
-        return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        # The default shows each frame's local variables, which hold arguments and bind values.
+        plain = structlog.dev.plain_traceback
+        return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
     return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]

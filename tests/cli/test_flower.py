@@ -91,7 +91,7 @@ def knows(page: Page, text: str) -> bool:
 
 def worker_of(page: Page) -> str:
     """The name of the worker that the page knows."""
-    return re.findall(r"expiry@[\w.-]+", page.get("/?json=1")[1])[0]
+    return str(re.findall(r"expiry@[\w.-]+", page.get("/?json=1")[1])[0])
 
 
 @pytest.fixture(scope="module")

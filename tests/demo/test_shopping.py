@@ -14,8 +14,9 @@ from db.session import transaction
 from demo.agenda import Agenda
 from demo.catalogue import open_shop, opening_stock
 from demo.generate import generate
+from demo.rows import LARGEST_INTEGER
 from demo.shoppers import intent, paced
-from demo.trace import LARGEST_INTEGER, Trace, parse
+from demo.trace import Trace, parse
 
 HEADER = "order_id,sku,qty,ordered_at,unit_price"
 

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from demo.errors import TraceError
 from demo.generate import generate, generate_lines
-from demo.trace import COLUMNS, Malformed, Order, Return, Trace, TraceError, parse, read
+from demo.rows import COLUMNS
+from demo.trace import Malformed, Order, Return, Trace, parse, read
 
 HEADER = "order_id,sku,qty,ordered_at,unit_price"
 GOOD = "1,HBR-MUG-01,1,2010-12-01T09:00:00Z,2.50"
