@@ -163,5 +163,7 @@ def settings() -> Settings:
         if first["type"] == "missing":
             problem = "is not set; start everything on this machine with `harbor up`, or point it to your server"
         else:
-            problem = str(first["msg"]).removeprefix("Value error, ")
+            said = str(first["msg"])
+            ours = said.removeprefix("Value error, ")
+            problem = ours if ours != said else f"is malformed: {said[:1].lower()}{said[1:]}"
         raise SettingsError(variable=variable, problem=problem) from None

@@ -1,4 +1,4 @@
-"""Every test that touches a server touches a real one: one stack per run, one database per test, cloned when migrated."""
+"""Every test that touches a server touches a real one: one stack per run, one database per test, cloned from one."""
 
 from __future__ import annotations
 

@@ -214,7 +214,7 @@ def test_in_prod_it_does_not_start_without_a_password(environ: dict[str, str], p
     [
         ("HARBOR_FLOWER_PASSWORD", "", "HARBOR_FLOWER_PASSWORD is not set"),
         ("HARBOR_FLOWER_PASSWORD", "Käse", "must be ASCII"),
-        ("HARBOR_FLOWER_ADDRESS", "", "HARBOR_FLOWER_ADDRESS is empty"),
+        ("HARBOR_FLOWER_ADDRESS", "", "HARBOR_FLOWER_ADDRESS is malformed"),
     ],
 )
 def test_the_configuration_refuses_what_would_leave_it_open(
