@@ -115,6 +115,10 @@ class InvalidBudget(InvalidInput):
     """{field} must be a timedelta or None, and was {value}."""
 
 
+class InvalidState(InvalidInput):
+    """{field} must be one of {states}, and was {value}."""
+
+
 class InvalidLimit(InvalidInput):
     """{field} must be an integer from 1 to {most}, and was {value}."""
 

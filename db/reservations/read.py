@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import func, select
 
 from db.checks import checked_id, checked_limit, checked_text
-from db.errors import ReservationNotFound
+from db.errors import InvalidState, ReservationNotFound, shown
 from db.inventory import Variant
 from db.reservations.hold import HoldState, StockReservation, StockReservationLine
 
@@ -87,11 +87,11 @@ def page(
         after: where the page before ended.
 
     Raises:
-        InvalidInput: order_id, limit or after is out of range.
+        InvalidInput: state is none, or order_id, limit or after is out of range.
     """
     wanted: list[ColumnElement[bool]] = []
     if state is not None:
-        wanted.append(StockReservation.state == state)
+        wanted.append(StockReservation.state == _checked_state(state))
     if order_id is not None:
         wanted.append(StockReservation.order_id == checked_text("order_id", order_id))
     if due:
@@ -116,6 +116,13 @@ def page(
         .limit(checked_limit("limit", limit, most=MAX_PAGE))
     )
     return [ListedHold(**{**row, "state": HoldState(row["state"])}) for row in rows.mappings()]
+
+
+def _checked_state(state: object) -> HoldState:
+    try:
+        return HoldState(state)  # type: ignore[arg-type] # whatever it is, the enumeration says whether it is one
+    except ValueError:
+        raise InvalidState(field="state", states=", ".join(HoldState), value=shown(state)) from None
 
 
 def show(session: Session, reservation_id: int) -> HoldDetails:
