@@ -140,7 +140,8 @@ beat_max_loop_interval = 5
 beat_enable_remote_control = True
 beat_remote_control_max_tick_age = 60
 beat_schedule = {
-    # `expires` is the period: ticks that piled up while no worker ran are dropped, all but the newest.
-    "reservations-expire": {"task": "reservations.expire", "schedule": 5.0, "options": {"expires": 5}},
+    # `expires` drops ticks that piled up while no worker ran. It is a time of Beat's clock that the worker reads by its
+    # own: with 5 s, clocks that are 5 s apart would stop every sweep.
+    "reservations-expire": {"task": "reservations.expire", "schedule": 5.0, "options": {"expires": 30}},
     "inventory-reconcile": {"task": "inventory.reconcile", "schedule": 300.0, "options": {"expires": 300}},
 }

@@ -25,8 +25,10 @@ def checked_qty(variant_id: int, value: object, *, field: str = "qty", least: in
     return value
 
 
-def checked_text(field: str, value: object, *, most: int = 200) -> str:
+def checked_text(field: str, value: object, *, most: int = 200, secret: bool = False) -> str:
     """Return `value` when PostgreSQL can store it and a person can read it: 1 to `most` characters, no NUL.
+
+    A `secret` value is not repeated in the error, which may be logged.
 
     Raises:
         InvalidText: it is no text, is empty or blank, too long, holds NUL or half of a surrogate pair.
@@ -43,7 +45,7 @@ def checked_text(field: str, value: object, *, most: int = 200) -> str:
     elif any("\ud800" <= character <= "\udfff" for character in value):
         problem = "must be valid Unicode"
     if problem is not None or not isinstance(value, str):
-        raise InvalidText(field=field, problem=problem, value=shown(value))
+        raise InvalidText(field=field, problem=problem, value="not shown" if secret else shown(value))
     return value
 
 

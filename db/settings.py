@@ -28,6 +28,7 @@ POOLS = ("default", "expiry", "bulk")
 """The worker pools, each of which consumes the queue of its name."""
 
 _REDIS_PORT = 6379
+_OURS = frozenset({"application_name", "connect_timeout", "options"})
 
 Milliseconds = Annotated[int, Field(gt=0)]
 
@@ -67,11 +68,14 @@ class Settings(BaseSettings):
     @classmethod
     def _only_psycopg(cls, url: SecretStr) -> SecretStr:
         try:
-            scheme = make_url(url.get_secret_value()).drivername
+            parts = make_url(url.get_secret_value())
+            scheme = parts.drivername
         except (ArgumentError, ValueError):
             raise ValueError("is not a URL like postgresql+psycopg://user@host:5432/name") from None
         if scheme != "postgresql+psycopg":
             raise ValueError(f"has the scheme {scheme!r}; Harbor speaks postgresql+psycopg:// only")
+        if ours := sorted(_OURS & parts.query.keys()):
+            raise ValueError(f"must not say {', '.join(ours)}, which Harbor sets itself")
         return url
 
     @field_validator("broker_url", "cache_url")
@@ -145,7 +149,8 @@ def _redis_place(url: SecretStr) -> tuple[str, int, int]:
     # The client takes database 0 for a path that is no number, and lets a `db` in the query overrule the path.
     if not (database.isascii() and database.isdecimal()) or "db" in parts.query:
         raise ValueError("must say its database as a number in its path, like redis://host:6379/1")
-    return parts.host or "localhost", parts.port or _REDIS_PORT, int(database)
+    host = (parts.host or "localhost").lower()
+    return "localhost" if host in {"127.0.0.1", "::1"} else host, parts.port or _REDIS_PORT, int(database)
 
 
 @lru_cache(maxsize=1)

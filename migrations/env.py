@@ -46,13 +46,16 @@ def _run_online() -> None:
         settings().database_url.get_secret_value(),
         poolclass=pool.NullPool,
         hide_parameters=True,
-        connect_args={"application_name": "harbor-migrate", "connect_timeout": 5},
+        connect_args={
+            "application_name": "harbor-migrate",
+            "connect_timeout": 5,
+            # As options of the connection, so that a migration which lifts one comes back to it by RESET.
+            "options": " ".join(f"-c {name}={value}" for name, value in TIMEOUTS.items()),
+        },
     )
     with engine.connect() as connection:
         connection.execution_options(isolation_level="AUTOCOMMIT")
         _take_migration_lock(connection)
-        for name, value in TIMEOUTS.items():
-            connection.execute(text("SELECT set_config(:name, :value, false)"), {"name": name, "value": value})
         # Alembic takes a transaction that is open at `configure` for the caller's and would exit 0 with nothing kept.
         connection.commit()
         connection.execution_options(isolation_level="READ COMMITTED")
@@ -68,10 +71,15 @@ def _run_online() -> None:
 
 
 def _run_offline() -> None:
-    context.configure(dialect_name="postgresql", target_metadata=target_metadata, literal_binds=True)
+    context.configure(
+        dialect_name="postgresql",
+        target_metadata=target_metadata,
+        literal_binds=True,
+        transaction_per_migration=True,
+    )
+    for name, value in TIMEOUTS.items():
+        context.execute(f"SET {name} = '{value}'")
     with context.begin_transaction():
-        for name, value in TIMEOUTS.items():
-            context.execute(f"SET LOCAL {name} = '{value}'")
         context.run_migrations()
 
 

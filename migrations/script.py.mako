@@ -2,7 +2,8 @@
 
 The old code is still running while this does: add before you use, stop using before you drop, fill in a backfill.
 It runs in one transaction with lock_timeout 3 s; an index on a filled table is built CONCURRENTLY in an
-op.get_context().autocommit_block(), after dropping an invalid leftover of the same name.
+op.get_context().autocommit_block(), after SET lock_timeout = 0, SET statement_timeout = 0 (its wait blocks nobody) and
+dropping an invalid leftover of the same name; RESET both at its end.
 
 Revision: ${up_revision}, after: ${down_revision | comma,n}, created: ${create_date}
 """

@@ -46,10 +46,11 @@ def task(name: str, *, repeatable: bool = False, **options: Any) -> Callable[[Ca
     defaults: dict[str, Any] = {
         # An expected refusal is an answer: it is logged in one line, without a traceback.
         "throws": (HarborError,),
-        # A lost connection, a deadlock or a lock that took too long: the database may answer the next time. The five
-        # waits are at most 1, 2, 4, 8 and 16 s, far below the visibility timeout.
+        # A lost connection, a deadlock or a lock that took too long: the database may answer the next time. The waits
+        # are at most 1, 2, 4 … 60 s and a quarter of an hour in all, which outlasts a failover; each is far below the
+        # visibility timeout, after which the message would be given to a second worker.
         "autoretry_for": (OperationalError,),
-        "max_retries": 5,
+        "max_retries": 20,
         "retry_backoff": 1,
         "retry_backoff_max": 60,
         "retry_jitter": True,

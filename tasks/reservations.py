@@ -8,6 +8,8 @@ from datetime import timedelta
 from typing import Final
 
 import structlog
+from psycopg.errors import LockNotAvailable
+from sqlalchemy.exc import OperationalError
 
 from db import reservations
 from db.session import transaction
@@ -43,7 +45,7 @@ def expire() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """What a sweep did; `finished` says that nothing was due any more when it ended."""
+    """What a sweep did; `finished` says that nothing else was due which nobody else had locked."""
 
     holds: int
     batches: int
@@ -52,17 +54,28 @@ class Swept:
 
 
 def sweep(budget: timedelta) -> Swept:
-    """Close due holds, one bounded batch per transaction, until none is due or `budget` has passed."""
+    """Close due holds, one bounded batch per transaction, until none is due or `budget` has passed.
+
+    When a variant stays locked, the holds that want it are passed over: one session that somebody forgot open must not
+    keep everybody's holds from ending.
+    """
     size = reservations.BatchSize()
     ends = time.monotonic() + budget.total_seconds()
     holds = batches = 0
     worst_seconds = 0.0
+    busy = False
     while True:
         limit, started = size.limit, time.monotonic()
-        with transaction() as session:
-            closed = reservations.expire_due(session, limit)
+        try:
+            with transaction() as session:
+                closed = reservations.expire_due(session, limit, pass_over_busy=busy)
+        except OperationalError as error:
+            if busy or not isinstance(error.orig, LockNotAvailable):
+                raise
+            busy = True
+            continue
         took_seconds = time.monotonic() - started
         holds, batches, worst_seconds = holds + closed, batches + 1, max(worst_seconds, took_seconds)
         if closed < limit or time.monotonic() >= ends:
-            return Swept(holds, batches, closed < limit, worst_seconds)
+            return Swept(holds, batches, closed < limit and not busy, worst_seconds)
         size.took(took_seconds)

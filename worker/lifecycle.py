@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from celery.signals import setup_logging, worker_init, worker_process_init, worker_process_shutdown
+from celery.signals import celeryd_after_setup, setup_logging, worker_process_init, worker_process_shutdown
 
 from db import engine
 from db.settings import settings
@@ -17,10 +17,11 @@ def _log(**_: Any) -> None:
     logging.configure(settings())
 
 
-@worker_init.connect
-def _start(sender: Any, **_: Any) -> None:
-    # With a pool of threads the tasks run in this very process. A prefork parent opens no connection at all.
-    engine.configure(application_name=_name(), concurrency=sender.concurrency)
+@celeryd_after_setup.connect
+def _start(instance: Any, **_: Any) -> None:
+    # With a pool of threads the tasks run in this very process. A prefork parent opens no connection at all. At the
+    # earlier signal worker_init the concurrency is still the word "auto".
+    engine.configure(application_name=_name(), concurrency=instance.concurrency)
 
 
 @worker_process_init.connect

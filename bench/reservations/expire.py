@@ -17,7 +17,7 @@ from bench.reservations import rival, rows
 from bench.reservations.rows import NO_TIMEOUT, Counts
 from db import reservations
 from db.reservations.expire import _EXPIRE_DUE  # The statement under test itself: a copy could drift from it.
-from db.reservations.units import close, give_back, lock_variants
+from db.reservations.units import close, give_back
 from db.session import transaction
 from tasks import reservations as tasks
 
@@ -85,7 +85,6 @@ class _Sweeps:
             with transaction() as session:
                 session.execute(NO_TIMEOUT)
                 closed = close(session, _EXPIRE_DUE, {"limit": self.due + 1})
-                lock_variants(session, list(closed.units))
                 give_back(session, closed.units)
             seconds = time.perf_counter() - began
         return self.due / seconds

@@ -66,6 +66,7 @@ def reconcile(*, budget: timedelta | None = None, after: int = 0, page: int = 1_
 
     Raises:
         InvalidInput: `budget`, `after` or `page` is of the wrong type or out of range.
+        SettingsError: HARBOR_DATABASE_URL is missing or malformed; it opens its snapshots itself.
     """
     checked_limit("page", page, most=_MAX_PAGE)
     if budget is not None and not isinstance(budget, timedelta):

@@ -66,17 +66,17 @@ def receive(session: Session, variant_id: int, qty: int, *, reason: str | None =
     return _move(session, variant_id, qty, MovementKind.RECEIVE, reason=reason)
 
 
-def adjust(session: Session, variant_id: int, change: int, *, reason: str) -> int:
-    """Correct the count by `change` units, up or down, and return the units now free to sell.
+def adjust(session: Session, variant_id: int, qty: int, *, reason: str) -> int:
+    """Correct the count by `qty` units, up or down, and return the units now free to sell.
 
     Raises:
-        InvalidInput: change is 0 or beyond 32 bits, or the reason is missing.
-        StockTooLow: the variant has fewer units free to sell than `change` takes.
+        InvalidInput: qty is 0 or beyond 32 bits, or the reason is missing.
+        StockTooLow: the variant has fewer units free to sell than `qty` takes.
         VariantNotFound: there is no such variant.
     """
     checked_text("reason", reason, most=_REASON_CHARACTERS)
-    change = checked_qty(checked_id("variant_id", variant_id), change, field="change", least=-(2**31) + 1)
-    return _move(session, variant_id, change, MovementKind.ADJUST, reason=reason)
+    qty = checked_qty(checked_id("variant_id", variant_id), qty, least=-(2**31) + 1)
+    return _move(session, variant_id, qty, MovementKind.ADJUST, reason=reason)
 
 
 def take_back(
@@ -88,7 +88,7 @@ def take_back(
         session: the caller's session; nothing is committed.
         variant_id: the variant that came back.
         qty: units, 1 to 2^31-1.
-        reservation_id: the confirmed hold they were sold by, when it is known.
+        reservation_id: the confirmed hold they were sold by, when it is known; a note, which is not checked.
         reason: free text for the ledger.
 
     Raises:

@@ -84,17 +84,19 @@ def variant_id_of(session: Session, sku: str) -> int:
 def archive(session: Session, product_id: int) -> None:
     """Take a product off sale: its variants can no longer be reserved, open holds live on. Repeating it does nothing.
 
+    A `reserve` that has begun may still succeed.
+
     Raises:
         InvalidId: product_id is no id.
         ProductNotFound: there is no such product.
     """
-    archived = session.execute(
-        text("""UPDATE products SET archived_at = coalesce(archived_at, statement_timestamp()),
-                       updated_at = statement_timestamp() WHERE id = :product_id RETURNING id"""),
-        {"product_id": checked_id("product_id", product_id)},
-    )
-    if archived.scalar() is None:
-        raise ProductNotFound(product_id=product_id)
+    told = {"product_id": checked_id("product_id", product_id)}
+    archived = text("""UPDATE products SET archived_at = statement_timestamp(), updated_at = statement_timestamp()
+                        WHERE id = :product_id AND archived_at IS NULL RETURNING id""")
+    if session.execute(archived, told).scalar() is None:
+        present = session.execute(text("SELECT id FROM products WHERE id = :product_id"), told)
+        if present.scalar() is None:
+            raise ProductNotFound(product_id=product_id)
 
 
 def delete_product(session: Session, product_id: int) -> None:
@@ -106,16 +108,15 @@ def delete_product(session: Session, product_id: int) -> None:
         ProductNotFound: there is no such product.
     """
     told = {"product_id": checked_id("product_id", product_id)}
-    # Locking the variants first keeps a new hold out: its lines need FOR KEY SHARE on them, which waits for FOR UPDATE.
-    session.execute(text("SELECT id FROM variants WHERE product_id = :product_id ORDER BY id FOR UPDATE"), told)
-    holds = session.execute(
-        text("""SELECT DISTINCT l.reservation_id FROM variants v
-                  JOIN stock_reservation_lines l ON l.variant_id = v.id
-                 WHERE v.product_id = :product_id ORDER BY 1 LIMIT 100"""),
-        told,
-    ).scalars()
-    if reservation_ids := list(holds):
-        raise ProductHasHolds(product_id=product_id, reservation_ids=reservation_ids)
-    deleted = session.execute(text("DELETE FROM products WHERE id = :product_id RETURNING id"), told)
-    if deleted.scalar() is None:
+    # The product first, which keeps new variants out, then its variants, which keeps new holds out: their foreign key
+    # checks need FOR KEY SHARE on these rows, and that waits for FOR UPDATE.
+    locked = session.execute(text("SELECT id FROM products WHERE id = :product_id FOR UPDATE"), told)
+    if locked.scalar() is None:
         raise ProductNotFound(product_id=product_id)
+    session.execute(text("SELECT id FROM variants WHERE product_id = :product_id ORDER BY id FOR UPDATE"), told)
+    holds = text("""SELECT DISTINCT l.reservation_id FROM variants v
+                      JOIN stock_reservation_lines l ON l.variant_id = v.id
+                     WHERE v.product_id = :product_id ORDER BY 1 LIMIT 100""")
+    if reservation_ids := list(session.execute(holds, told).scalars()):
+        raise ProductHasHolds(product_id=product_id, reservation_ids=reservation_ids)
+    session.execute(text("DELETE FROM products WHERE id = :product_id"), told)

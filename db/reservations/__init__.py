@@ -7,7 +7,9 @@
     page, show   what there is to know about holds
 
 Locks are taken in one order everywhere, so that no two of these can wait for each other: reservations ascending, the
-new hold of this order, variants ascending.
+new hold of this order, variants ascending. So a transaction has one call that moves units; a second one would begin on
+the left again. They are meant for READ COMMITTED, PostgreSQL's default: in a stricter one they do nothing wrong, but
+answer from the transaction's snapshot.
 """
 
 from db.reservations.expire import BatchSize, expire_due

@@ -1,4 +1,8 @@
-"""What there is to know about holds, read without a lock: pages by id, so that page 1,000 costs what page 1 does."""
+"""What there is to know about holds, read without a lock: pages by id, so that page 1,000 costs what page 1 does.
+
+A filter by order, or by a state that is rare, reads past everything that it does not want: for an operator's question,
+not for a request of the shop.
+"""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from db.errors import (
     ReservationReleased,
 )
 from db.reservations.hold import Hold, HoldState
-from db.reservations.units import close, closing, give_back, lock_variants
+from db.reservations.units import close, closing, give_back
 
 if TYPE_CHECKING:
     from typing import Any
@@ -69,7 +69,7 @@ def confirm(session: Session, reservation_id: int, payment_ref: str) -> Hold:
         ReservationNotFound: there is no such reservation.
     """
     told = {"reservation_id": checked_id("reservation_id", reservation_id), "payment_ref": payment_ref}
-    checked_text("payment_ref", payment_ref)
+    checked_text("payment_ref", payment_ref, secret=True)
     try:
         with session.begin_nested():
             sold = session.execute(_CONFIRM, told).one_or_none()
@@ -95,9 +95,7 @@ def release(session: Session, reservation_id: int) -> Hold:
     """
     told = {"reservation_id": checked_id("reservation_id", reservation_id)}
     closed = close(session, _RELEASE, told)
-    if closed.units:
-        lock_variants(session, list(closed.units))
-        give_back(session, closed.units)
+    give_back(session, closed.units)
     row = _read(session, reservation_id)
     if row.state == HoldState.RELEASED:
         return _hold(row)

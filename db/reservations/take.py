@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-# A buyer closes as many due holds of a variant as the order needs, and up to this many for those who wait behind the
-# same locks: without them each would find the holds it had chosen taken, and be refused while others are still due.
+# A buyer closes as many due holds as the order needs, and up to this many for those who wait behind the same locks:
+# without them each would find the holds it had chosen taken, and be refused while others are still due.
 _RECLAIMED_FOR_OTHERS: Final = 200
 
 _RACES: Final = 3  # How often others may change the order's hold or its units while this call looks and tries.
@@ -43,14 +43,14 @@ def reserve(
     """Take units of one or more variants for an order, all or nothing, until `hold` is over.
 
     The same order with the same lines again returns its hold, held or confirmed; after release or expiry it makes a new
-    one. When units are short, due holds of those variants are closed on the spot. One call per transaction: a second
-    would lock variants out of order.
+    one. When units are short, due holds of those variants are closed on the spot. One call per transaction that moves
+    units: a second would lock variants out of order.
 
     Args:
         session: the caller's session; nothing is committed.
         order_id: the caller's own name for the order, 1 to 200 characters.
         lines: variant id to units, 1 to 1,000 variants of 1 to 2^31-1 units.
-        hold: how long the units are kept.
+        hold: how long the units are kept, counted from the call: waiting for a hot variant is part of it.
         max_hold: how long they can be kept when the hold is extended; at most 30 days.
 
     Raises:
@@ -115,9 +115,9 @@ WITH live AS (
    WHERE order_id = :order_id AND state IN ('held', 'confirmed'))
 SELECT w.variant_id, v.id IS NOT NULL AS known, p.archived_at IS NOT NULL AS archived, v.stock_qty < w.qty AS short,
        CASE WHEN v.stock_qty < w.qty THEN w.qty <= v.stock_qty + (
-         SELECT coalesce(sum(l.qty - l.released_qty), 0)
-           FROM stock_reservations r JOIN stock_reservation_lines l ON l.reservation_id = r.id
-          WHERE r.state = 'held' AND r.expires_at <= statement_timestamp() AND l.variant_id = w.variant_id)
+         SELECT coalesce(sum(l.qty - l.released_qty), 0) FROM stock_reservation_lines l
+          WHERE l.variant_id = w.variant_id AND l.reservation_id = ANY (ARRAY(
+            SELECT id FROM stock_reservations WHERE state = 'held' AND expires_at <= statement_timestamp())))
        END AS reclaimable,
        live.id, live.order_id, live.state, live.expires_at, live.request_hash, live.due AS live_due
   FROM unnest(CAST(:variant_ids AS bigint[]), CAST(:qtys AS int[])) AS w(variant_id, qty)
@@ -173,14 +173,13 @@ _RECLAIM = closing(
         WHERE state = 'held' AND expires_at <= statement_timestamp()
           AND id = ANY (CAST(:own_due AS bigint[]) || ARRAY(
             SELECT chosen.id FROM (
-              SELECT r.id, w.qty AS wanted, row_number() OVER older AS place,
+              SELECT l.reservation_id AS id, w.qty AS wanted, row_number() OVER older AS place,
                      sum(l.qty - l.released_qty) OVER older - (l.qty - l.released_qty) AS freed_before
-                FROM stock_reservations r
-                JOIN stock_reservation_lines l ON l.reservation_id = r.id
-                JOIN unnest(CAST(:short AS bigint[]), CAST(:wanted AS int[])) AS w(variant_id, qty)
-                  ON w.variant_id = l.variant_id
-               WHERE r.state = 'held' AND r.expires_at <= statement_timestamp()
-              WINDOW older AS (PARTITION BY l.variant_id ORDER BY r.id)) chosen
+                FROM unnest(CAST(:short AS bigint[]), CAST(:wanted AS int[])) AS w(variant_id, qty)
+                JOIN stock_reservation_lines l ON l.variant_id = w.variant_id
+               WHERE l.reservation_id = ANY (ARRAY(
+                 SELECT id FROM stock_reservations WHERE state = 'held' AND expires_at <= statement_timestamp()))
+              WINDOW older AS (PARTITION BY l.variant_id ORDER BY l.reservation_id)) chosen
              WHERE chosen.freed_before < chosen.wanted OR chosen.place <= :others))
         ORDER BY id FOR NO KEY UPDATE""",
 )
@@ -193,7 +192,7 @@ def _reclaim_and_take(session: Session, request: Request, seen: _Seen) -> Hold |
             "own_due": seen.own_due,
             "short": seen.short,
             "wanted": [request.lines[variant_id] for variant_id in seen.short],
-            "others": _RECLAIMED_FOR_OTHERS,
+            "others": _RECLAIMED_FOR_OTHERS // max(1, len(seen.short)),
         }
         taken = _take(session, request, freed=close(session, _RECLAIM, told).units)
         if taken is None:

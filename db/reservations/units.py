@@ -61,15 +61,13 @@ UPDATE variants v SET stock_qty = v.stock_qty + w.qty
 """)
 
 
-def lock_variants(session: Session, variant_ids: list[int]) -> None:
-    """Lock variants in ascending order, the one order that everybody keeps.
-
-    FOR NO KEY UPDATE lets the foreign key checks of other holds pass: they only ask that the variant stays.
-    """
-    session.execute(_LOCK, {"variant_ids": variant_ids})
-
-
 def give_back(session: Session, units: Mapping[int, int]) -> None:
-    """Put units back on sale. The caller has locked these variants, or gives back just one."""
+    """Put units back on sale, after locking their variants in ascending order, the one order that everybody keeps."""
     if units:
+        lock_variants(session, list(units))
         session.execute(_GIVE_BACK, {"variant_ids": list(units), "qtys": list(units.values())})
+
+
+def lock_variants(session: Session, variant_ids: list[int]) -> None:
+    """Lock variants. FOR NO KEY UPDATE lets other holds' foreign key checks pass, which only ask that they stay."""
+    session.execute(_LOCK, {"variant_ids": sorted(variant_ids)})

@@ -3,7 +3,8 @@
 The row of a hot variant is locked from the UPDATE to the end of the COMMIT, so every round trip in between makes all
 other buyers wait. As one call, orders per second doubled on one hot variant and on baskets of 20 (measured).
 
-The name carries a version: a changed function gets a new name, so that old code keeps working during a deploy.
+It checks nothing that it is given: db/reservations/take.py does, and nobody else may call it. The name carries a
+version: a changed function gets a new name, so that old code keeps working during a deploy.
 
 Revision: 3a51c0de7b14, after: f92e394b7b09, created: 2026-11-21 04:00:00+00:00
 """

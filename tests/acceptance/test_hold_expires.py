@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -12,34 +13,66 @@ from tests.factories import make_variant, stock_of
 from tests.processes import process, program, wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.broker import Broker
+    from tests.processes import Process
+
+_EXPIRY_SECONDS = 25  # A second of holding, five until the next tick, and the start of two programs on a busy machine.
 
 
-def _state(reservation_id: int) -> str:
+@contextmanager
+def _worker_and_beat(
+    environ: dict[str, str], broker: Broker, directory: Path, *options: str
+) -> Iterator[tuple[Process, Process]]:
+    told = broker.environ(environ)
+    worker_command = [program("celery"), "-A", "worker", "worker", "--concurrency", "1", *options]
+    beat_command = [program("celery"), "-A", "worker", "beat", "-s", str(directory / "beat")]
+    with (
+        process(worker_command, told, directory / "worker.log") as worker,
+        process(beat_command, told, directory / "beat.log") as beat,
+    ):
+        yield worker, beat
+
+
+def _hold(variant_id: int, units: int) -> int:
     with transaction() as session:
-        return session.get_one(StockReservation, reservation_id).state
+        return reservations.reserve(session, "order-1", {variant_id: units}, hold=timedelta(seconds=1)).id
+
+
+def _has_expired(reservation_id: int) -> bool:
+    with transaction() as session:
+        return session.get_one(StockReservation, reservation_id).state == "expired"
 
 
 def test_a_hold_expires_by_worker_and_beat_alone_and_both_end_cleanly(
     environ: dict[str, str], broker: Broker, tmp_path: Path
 ) -> None:
     variant_id = make_variant(stock=5)
-    worker_command = [program("celery"), "-A", "worker", "worker", "--concurrency", "1"]
-    beat_command = [program("celery"), "-A", "worker", "beat", "-s", str(tmp_path / "beat")]
 
-    with (
-        process(worker_command, broker.environ(environ), tmp_path / "worker.log") as worker,
-        process(beat_command, broker.environ(environ), tmp_path / "beat.log") as beat,
-    ):
-        with transaction() as session:
-            hold = reservations.reserve(session, "order-1", {variant_id: 3}, hold=timedelta(seconds=1))
+    with _worker_and_beat(environ, broker, tmp_path) as (worker, beat):
+        hold_id = _hold(variant_id, 3)
         taken = stock_of(variant_id)
-        wait_until(lambda: _state(hold.id) == "expired", 25, worker, beat)
+        wait_until(lambda: _has_expired(hold_id), _EXPIRY_SECONDS, worker, beat)
         exit_codes = (beat.terminate(), worker.terminate())
 
     assert taken == 2
     assert stock_of(variant_id) == 5
     assert inventory.reconcile().broken == []
     assert exit_codes == (0, 0)
+
+
+def test_a_hold_expires_after_the_broker_lost_everything_it_had(
+    environ: dict[str, str], broker: Broker, tmp_path: Path
+) -> None:
+    variant_id = make_variant(stock=5)
+
+    with _worker_and_beat(environ, broker, tmp_path, "-Q", "expiry") as (worker, beat):
+        wait_until(lambda: worker.events("task.ran"), _EXPIRY_SECONDS, worker, beat)
+        broker.client.flushdb()
+        hold_id = _hold(variant_id, 3)
+        wait_until(lambda: _has_expired(hold_id), _EXPIRY_SECONDS, worker, beat)
+
+    assert stock_of(variant_id) == 5
+    assert inventory.reconcile().broken == []

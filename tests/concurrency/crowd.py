@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 import traceback
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -52,7 +53,8 @@ class Member:
 
     def stand_still(self) -> None:
         """Do nothing more; the test kills this process."""
-        self.stop.wait(_READY_SECONDS)
+        # Not `stop`: setting it would wait for ever for a waiter that was killed.
+        threading.Event().wait(_READY_SECONDS)
 
 
 class Running(Generic[_T]):
@@ -122,8 +124,7 @@ class Crowd:
         return [running.result(deadline_seconds) for running in started]
 
     def close(self) -> None:
-        """End every process."""
-        self.stop.set()
+        """End every process, at work or not."""
         for running in self._started:
             running.close()
 

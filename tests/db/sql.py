@@ -114,7 +114,7 @@ def eventually(condition: Callable[[], bool]) -> None:
         os.sched_yield()
 
 
-def somebody_waits_for_a_lock() -> bool:
-    """Whether a connection to this test's database is waiting for another's lock."""
+def somebody_waits_for_a_lock(connections: int = 1) -> bool:
+    """Whether so many connections to this test's database are waiting for another's lock."""
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    return int(value(waiting)) > 0
+    return int(value(waiting)) >= connections

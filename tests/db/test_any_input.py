@@ -166,7 +166,9 @@ def _reconcile(_session: Session, **told: Any) -> object:
         pytest.param(_reconcile, _books, id="reconcile"),
     ],
 )
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(data=st.data())
 def test_whatever_it_is_given_it_works_or_says_no_in_harbors_own_words(
     shop: Shop, function: Callable[..., object], strategies: Callable[[Shop], Strategies], data: st.DataObject

@@ -217,7 +217,7 @@ def test_a_bad_adjustment_is_refused(change: object) -> None:
     error = refusal(inventory.adjust, variant_id, change, reason="counted")
 
     assert type(error) is InvalidQuantity
-    assert f"change of variant {variant_id} must be an integer from -2147483647 to 2147483647, not 0" in str(error)
+    assert f"qty of variant {variant_id} must be an integer from -2147483647 to 2147483647, not 0" in str(error)
 
 
 @pytest.mark.parametrize("variant_id", [*NOT_IDS, [1, "a"], {}], ids=brief)

@@ -6,6 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from db import inventory, reservations
 from db.errors import (
@@ -278,3 +280,28 @@ def test_a_product_that_is_being_deleted_cannot_be_reserved() -> None:
 
     assert isinstance(refused, HarborError)
     assert rows("SELECT id FROM stock_reservations") == []
+
+
+def test_deleting_a_product_keeps_new_variants_out_until_it_is_done() -> None:
+    variant_id = make_variant()
+    product_id = value("SELECT product_id FROM variants WHERE id = :id", id=variant_id)
+
+    with transaction() as session:
+        inventory.delete_product(session, product_id)
+        with pytest.raises(DBAPIError, match="lock timeout"), transaction() as other:
+            other.execute(text("SET LOCAL lock_timeout = '100ms'"))
+            other.execute(text("INSERT INTO variants (product_id, sku) VALUES (:id, 'late')"), {"id": product_id})
+
+    assert value("SELECT count(*) FROM variants") == 0
+
+
+def test_archiving_again_changes_nothing() -> None:
+    product_id = value("SELECT product_id FROM variants WHERE id = :id", id=make_variant(archived=True))
+    before = everything()
+
+    with transaction() as session:
+        inventory.archive(session, product_id)
+        untouched = touched_nothing(session)
+
+    assert untouched
+    assert everything() == before

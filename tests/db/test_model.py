@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
@@ -170,4 +170,8 @@ class Shop(RuleBasedStateMachine):
 
 
 def test_any_sequence_of_calls_keeps_every_promise(database: None) -> None:
-    run_state_machine_as_test(Shop, settings=settings(max_examples=30, stateful_step_count=25, deadline=None))
+    brief = settings(
+        max_examples=30, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+
+    run_state_machine_as_test(Shop, settings=brief)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from db import reservations
+from db import inventory, reservations
 from db.errors import InsufficientStock
 from db.session import transaction
 from tests.db.holds import broken, many_due, released, reserved, state_of, swept
@@ -16,6 +16,7 @@ from tests.db.sql import (
     eventually,
     everything,
     make_due,
+    meanwhile,
     rows,
     somebody_waits_for_a_lock,
     value,
@@ -187,6 +188,41 @@ def test_a_buyer_whose_chosen_holds_another_takes_gets_the_units_of_the_next() -
     assert broken() == []
 
 
+def test_buyers_who_wait_for_the_same_due_holds_all_get_one() -> None:
+    variant_id = make_variant()
+    buyers = 7
+    many_due(buyers, {variant_id: 1})
+
+    with ThreadPoolExecutor(buyers - 1) as others:
+        with transaction() as session:
+            reservations.reserve(session, "order-0", {variant_id: 1})
+            waiting = [others.submit(reserved, f"order-{number}", {variant_id: 1}) for number in range(1, buyers)]
+            eventually(lambda: somebody_waits_for_a_lock(buyers - 1))
+        holds = [buyer.result() for buyer in waiting]
+
+    assert [hold.state for hold in holds] == ["held"] * (buyers - 1)
+    assert stock_of(variant_id) == 0
+    assert broken() == []
+
+
+def test_holds_that_were_closed_in_vain_are_due_as_before() -> None:
+    reclaimed, in_stock = make_variants(2, stock=1)
+    due = reserved("order-1", {reclaimed: 1})
+    make_due(due.id)
+
+    with (
+        meanwhile("UPDATE stock_reservations", lambda: reserved("order-faster", {in_stock: 1})),
+        transaction() as session,
+    ):
+        with pytest.raises(InsufficientStock) as refused:
+            reservations.reserve(session, "order-2", {reclaimed: 1, in_stock: 1})
+        inventory.receive(session, in_stock, 1)
+
+    assert refused.value.ids["variant_ids"] == [in_stock]
+    assert state_of(due.id) == "held"
+    assert broken() == []
+
+
 def test_a_sweep_passes_over_the_hold_that_a_buyer_is_reclaiming() -> None:
     variant_id, elsewhere = make_variants(2, stock=2)
     reclaimed = reserved("order-1", {variant_id: 2})
@@ -244,3 +280,15 @@ def test_a_buyer_of_many_lines_who_comes_up_short_keeps_none_of_them_locked() ->
         bought = reserved("order-3", {first: 1})
 
     assert bought.state == "held"
+
+
+def test_an_order_of_many_short_lines_closes_no_more_holds_for_others_than_one_of_one_line() -> None:
+    ids = make_variants(50)
+    for variant_id in ids:
+        many_due(20, {variant_id: 1})
+
+    with transaction() as session:
+        reservations.reserve(session, "order-1", dict.fromkeys(ids, 1))
+
+    # Four of each: a fiftieth of the 200 for others.
+    assert value("SELECT count(*) FROM stock_reservations WHERE state = 'expired'") == 200

@@ -5,14 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import sysconfig
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from tests.processes import ROOT
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _SOURCES = (
     "celeryconfig.py",
@@ -47,5 +44,7 @@ def checkout(tmp_path: Path) -> Path:
 @pytest.fixture
 def reader(environ: dict[str, str], checkout: Path) -> dict[str, str]:
     """The environment of a reader who works in that copy."""
-    scripts = sysconfig.get_path("scripts")
-    return {**environ, "PYTHONPATH": str(checkout), "PATH": f"{scripts}{os.pathsep}{environ['PATH']}"}
+    # Not on PATH: the pages say where each program is.
+    scripts = Path(sysconfig.get_path("scripts"))
+    path = [part for part in environ["PATH"].split(os.pathsep) if Path(part) != scripts]
+    return {**environ, "PYTHONPATH": str(checkout), "PATH": os.pathsep.join(path)}

@@ -93,17 +93,25 @@ def test_each_migration_is_a_transaction_of_its_own(empty: Config, tmp_path: Pat
     assert "relation variants" in catalogue()
 
 
-def test_an_index_can_be_built_without_locking_the_table(alembic: Config, tmp_path: Path) -> None:
+def test_an_index_can_be_built_without_locking_the_table_and_without_timeouts(alembic: Config, tmp_path: Path) -> None:
     probed = _with_probe(
         alembic,
         tmp_path,
         "with op.get_context().autocommit_block():",
+        '    op.execute("SET lock_timeout = 0")',
+        '    op.execute("SET statement_timeout = 0")',
+        """    op.execute("CREATE TABLE inside AS SELECT current_setting('lock_timeout')")""",
         '    op.execute("CREATE INDEX CONCURRENTLY probe ON products (name)")',
+        '    op.execute("RESET lock_timeout")',
+        '    op.execute("RESET statement_timeout")',
+        """op.execute("CREATE TABLE after AS SELECT current_setting('lock_timeout') AS one")""",
     )
 
     command.upgrade(probed, "head")
 
     assert "index products.probe" in catalogue()
+    assert rows("SELECT * FROM inside") == [("0",)]
+    assert rows("SELECT * FROM after") == [("3s",)]
 
 
 def test_of_two_migrators_both_succeed_one_after_the_other(
@@ -137,6 +145,6 @@ def test_the_sql_of_an_offline_upgrade_makes_the_same_with_the_same_timeouts(ale
     with engine.engine().connect() as connection:
         connection.execution_options(isolation_level="AUTOCOMMIT").exec_driver_sql(sql)
 
-    assert "SET LOCAL lock_timeout = '3s'" in sql
-    assert "SET LOCAL statement_timeout = '60s'" in sql
+    assert "SET lock_timeout = '3s'" in sql
+    assert "SET statement_timeout = '60s'" in sql
     assert catalogue() == online

@@ -44,7 +44,7 @@ def test_every_task_answers_refusals_and_waits_for_the_database(app: Celery) -> 
     assert own
     assert {told.throws for told in own} == {(HarborError,)}
     assert {told.autoretry_for for told in own} == {(OperationalError,)}
-    assert all(told.max_retries == 5 for told in own)
+    assert all(told.max_retries == 20 for told in own)
 
 
 def test_only_tasks_that_are_safe_to_run_again_are_repeatable(app: Celery) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from structlog.testing import capture_logs
 
@@ -10,7 +12,7 @@ from tasks.inventory import reconcile
 from tasks.reservations import confirm, expire, release
 from tests.db.holds import MISSING, broken, many_due, reserved, sales_of, state_of
 from tests.db.sql import change
-from tests.factories import make_variant, stock_of
+from tests.factories import make_variant, make_variants, stock_of
 
 pytestmark = pytest.mark.usefixtures("database", "app")
 
@@ -82,5 +84,22 @@ def test_reconcile_reports_a_variant_whose_units_do_not_add_up_and_repairs_nothi
     (summary,) = [line for line in lines if line["event"] == "inventory.reconciled"]
     assert (error["variant_id"], error["stock_qty"], error["held_qty"], error["moved_qty"]) == (variant_id, 4, 0, 5)
     assert error["log_level"] == "error"
-    assert (summary["checked"], summary["broken"], summary["finished"]) == (2, 1, True)
+    assert (summary["checked"], summary["broken"], summary["next_after"]) == (2, 1, None)
     assert stock_of(variant_id) == 4
+
+
+def test_reconcile_sends_what_its_budget_leaves_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = make_variants(1_001, stock=1)
+    change("UPDATE variants SET stock_qty = 4 WHERE id = :id", id=ids[-1])
+    monkeypatch.setattr("tasks.inventory.RECONCILE_BUDGET", timedelta(0))
+    sent: list[tuple[int, ...]] = []
+    monkeypatch.setattr(reconcile, "apply_async", sent.append)
+
+    with capture_logs() as first:
+        reconcile()
+    with capture_logs() as second:
+        reconcile(*sent[0])
+
+    assert sent == [(ids[999],)]
+    assert not [line for line in first if line["event"] == "inventory.broken"]
+    assert [line["variant_id"] for line in second if line["event"] == "inventory.broken"] == [ids[-1]]

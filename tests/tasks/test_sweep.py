@@ -6,12 +6,15 @@ from datetime import timedelta
 from functools import partial
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from db import reservations
 from db.reservations import BatchSize
+from db.session import transaction
 from tasks.reservations import sweep
 from tests.db.holds import broken, many_due, reserved, state_of
-from tests.factories import make_variant, stock_of
+from tests.db.sql import locked
+from tests.factories import make_variant, make_variants, stock_of
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -94,3 +97,33 @@ def test_the_next_batch_is_as_large_as_the_last_one_was_fast(limit: int, seconds
     size.took(seconds)
 
     assert size.limit == next_limit
+
+
+def test_a_variant_that_stays_locked_does_not_keep_the_holds_of_others_from_ending() -> None:
+    busy, free = make_variants(2)
+    many_due(3, {busy: 1})
+    many_due(4, {free: 1})
+
+    with locked("SELECT FROM variants WHERE id = :id FOR UPDATE", id=busy):
+        swept = sweep(_PLENTY)
+        meanwhile_free = stock_of(free)
+    later = sweep(_PLENTY)
+
+    assert (swept.holds, swept.finished, meanwhile_free) == (4, False, 4)
+    assert (later.holds, later.finished, stock_of(busy)) == (3, True, 3)
+    assert broken() == []
+
+
+def test_without_passing_over_it_a_locked_variant_stops_the_whole_batch() -> None:
+    busy, free = make_variants(2)
+    many_due(1, {busy: 1})
+    many_due(1, {free: 1})
+
+    with (
+        locked("SELECT FROM variants WHERE id = :id FOR UPDATE", id=busy),
+        pytest.raises(OperationalError, match="lock timeout"),
+        transaction() as session,
+    ):
+        reservations.expire_due(session)
+
+    assert stock_of(free) == 0

@@ -16,6 +16,7 @@ _MARGIN_SECONDS = 8  # A busy machine needs some to stop a pool; far below the 1
 def test_a_long_task_goes_back_to_its_queue_when_the_soft_time_is_over(new_worker: Worker) -> None:
     task_id = new_worker.send("sample.nap", 120)
     new_worker.wait_for("sample.naps", task_id=task_id)
+    new_worker.settle(running=1)
 
     started = time.monotonic()
     exit_code = new_worker.process.terminate()
@@ -27,8 +28,9 @@ def test_a_long_task_goes_back_to_its_queue_when_the_soft_time_is_over(new_worke
 
 
 def test_a_short_task_is_finished_first(new_worker: Worker) -> None:
-    task_id = new_worker.send("sample.nap", SOFT_SHUTDOWN_SECONDS / 4)
+    task_id = new_worker.send("sample.nap", SOFT_SHUTDOWN_SECONDS / 2)
     new_worker.wait_for("sample.naps", task_id=task_id)
+    new_worker.settle(running=1)
 
     exit_code = new_worker.process.terminate()
     ran = new_worker.wait_for("task.ran", task_id=task_id)

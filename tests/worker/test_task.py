@@ -67,6 +67,14 @@ def test_an_unexpected_error_is_logged_with_its_traceback(worker: Worker) -> Non
     assert "break_down" in failed[0]["exception"]
 
 
+@pytest.mark.parametrize("task", ["sample.add", "sample.no_such_task"])
+def test_arguments_are_not_logged(worker: Worker, task: str) -> None:
+    worker.send(task, "a secret of the customer")
+    worker.run("sample.read")
+
+    assert "secret" not in worker.process.text()
+
+
 @pytest.mark.parametrize(
     ("task", "args"),
     [
