@@ -40,8 +40,7 @@ _EXPIRE_DUE_BUT_BUSY = closing(
 _VARIANTS_OF_DUE = text("""
 SELECT DISTINCT variant_id FROM stock_reservation_lines
  WHERE reservation_id = ANY (ARRAY(
-   SELECT id FROM stock_reservations
-    WHERE state = 'held' AND expires_at <= statement_timestamp() ORDER BY expires_at LIMIT :limit))
+   SELECT id FROM stock_reservations WHERE state = 'held' AND expires_at <= statement_timestamp()))
 """)
 
 _FREE = text("""
@@ -66,7 +65,7 @@ def expire_due(session: Session, limit: int = 500, *, pass_over_busy: bool = Fal
     """
     told: dict[str, Any] = {"limit": checked_limit("limit", limit, most=MAX_BATCH)}
     if pass_over_busy:
-        closed = close(session, _EXPIRE_DUE_BUT_BUSY, {**told, "busy": _busy(session, told)})
+        closed = close(session, _EXPIRE_DUE_BUT_BUSY, {**told, "busy": _busy(session)})
     else:
         closed = close(session, _EXPIRE_DUE, told)
     if closed.units:
@@ -75,9 +74,9 @@ def expire_due(session: Session, limit: int = 500, *, pass_over_busy: bool = Fal
     return closed.holds
 
 
-def _busy(session: Session, told: dict[str, Any]) -> list[int]:
-    """Return which variants of the oldest due holds somebody else has locked."""
-    wanted = set(session.execute(_VARIANTS_OF_DUE, told).scalars())
+def _busy(session: Session) -> list[int]:
+    """Return which variants of due holds, however many are due, somebody else has locked."""
+    wanted = set(session.execute(_VARIANTS_OF_DUE).scalars())
     with session.begin_nested() as savepoint:
         free = set(session.execute(_FREE, {"variant_ids": list(wanted)}).scalars())
         savepoint.rollback()

@@ -96,7 +96,7 @@ def _payment(shop: Shop) -> Strategies:
 
 
 def _sweep(_shop: Shop) -> Strategies:
-    return {"limit": _or_anything(st.integers(1, 5_000))}
+    return {"limit": _or_anything(st.integers(1, 5_000)), "pass_over_busy": _or_anything(st.booleans())}
 
 
 def _page(shop: Shop) -> Strategies:
@@ -125,7 +125,7 @@ def _adjustment(shop: Shop) -> Strategies:
     movement = _movement(shop)
     return {
         "variant_id": movement["variant_id"],
-        "change": _or_anything(st.integers(-30, 30)),
+        "qty": _or_anything(st.integers(-30, 30)),
         "reason": movement["reason"],
     }
 

@@ -187,6 +187,12 @@ def test_a_bad_payment_is_refused(payment_ref: object) -> None:
     assert error.ids["field"] == "payment_ref"
 
 
+def test_a_bad_payment_is_not_repeated() -> None:
+    error = refusal(reservations.confirm, MISSING, "4111-1111-1111-1111\0")
+
+    assert "4111" not in f"{error} {error.ids}"
+
+
 @pytest.mark.parametrize("limit", NOT_LIMITS, ids=brief)
 def test_a_bad_limit_is_refused(limit: object) -> None:
     error = refusal(reservations.expire_due, limit)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from psycopg.errors import LockNotAvailable
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 
-from db import reservations
+from db import inventory, reservations
 from db.errors import ReservationExpired
 from db.session import transaction
 from tests.db.holds import PAYMENT, broken, many_due, reserved, state_of, swept
@@ -145,6 +147,64 @@ def test_a_sweep_leaves_no_trace_of_a_hold_that_is_not_due() -> None:
     swept()
 
     assert everything() == before
+
+
+# ---- a variant that stays locked -------------------------------------------------------------------------------------
+
+
+def test_a_sweep_gives_up_on_a_variant_that_stays_locked() -> None:
+    busy, free = make_variants(2)
+    many_due(1, {busy: 1})
+    many_due(1, {free: 1})
+    before = everything()
+
+    with locked("SELECT FROM variants WHERE id = :id FOR UPDATE", id=busy), pytest.raises(OperationalError) as error:
+        swept()
+
+    assert isinstance(error.value.orig, LockNotAvailable)
+    assert everything() == before
+
+
+def test_a_sweep_that_passes_over_busy_variants_ends_all_other_holds() -> None:
+    busy, free = make_variants(2)
+    many_due(2, {busy: 1})
+    many_due(2, {busy: 1, free: 1})
+    many_due(3, {free: 1})
+
+    with locked("SELECT FROM variants WHERE id = :id FOR UPDATE", id=busy), transaction() as session:
+        session.execute(text("SET LOCAL lock_timeout = '1ms'"))
+        expired = reservations.expire_due(session, pass_over_busy=True)
+
+    assert expired == 3
+    assert (stock_of(busy), stock_of(free)) == (0, 3)
+    assert broken() == []
+
+
+def test_a_sweep_that_passes_over_busy_variants_reaches_the_holds_behind_them() -> None:
+    first_busy, second_busy, free = make_variants(3, stock=1)
+    make_due(*(reserved(f"order-{one}", {one: 1}).id for one in (first_busy, second_busy, free)))
+
+    with (
+        locked("SELECT FROM variants WHERE id = ANY (:ids) FOR UPDATE", ids=[first_busy, second_busy]),
+        transaction() as session,
+    ):
+        expired = reservations.expire_due(session, 1, pass_over_busy=True)
+
+    assert expired == 1
+    assert stock_of(free) == 1
+
+
+def test_a_sweep_that_passed_over_busy_variants_keeps_no_lock_on_the_others() -> None:
+    busy, free = make_variants(2)
+    many_due(1, {busy: 1, free: 1})
+
+    with locked("SELECT FROM variants WHERE id = :id FOR UPDATE", id=busy), transaction() as session:
+        expired = reservations.expire_due(session, pass_over_busy=True)
+        with transaction() as other:
+            other.execute(text("SET LOCAL lock_timeout = '1ms'"))
+            received = inventory.receive(other, free, 5)
+
+    assert (expired, received) == (0, 5)
 
 
 # ---- the very moment -------------------------------------------------------------------------------------------------

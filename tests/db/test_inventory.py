@@ -288,9 +288,11 @@ def test_deleting_a_product_keeps_new_variants_out_until_it_is_done() -> None:
 
     with transaction() as session:
         inventory.delete_product(session, product_id)
-        with pytest.raises(DBAPIError, match="lock timeout"), transaction() as other:
+        with transaction() as other:
             other.execute(text("SET LOCAL lock_timeout = '100ms'"))
-            other.execute(text("INSERT INTO variants (product_id, sku) VALUES (:id, 'late')"), {"id": product_id})
+            late = text("INSERT INTO variants (product_id, sku) VALUES (:id, 'late')")
+            with pytest.raises(DBAPIError, match="lock timeout"):
+                other.execute(late, {"id": product_id})
 
     assert value("SELECT count(*) FROM variants") == 0
 

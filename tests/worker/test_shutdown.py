@@ -28,7 +28,7 @@ def test_a_long_task_goes_back_to_its_queue_when_the_soft_time_is_over(new_worke
 
 
 def test_a_short_task_is_finished_first(new_worker: Worker) -> None:
-    task_id = new_worker.send("sample.nap", SOFT_SHUTDOWN_SECONDS / 2)
+    task_id = new_worker.send("sample.nap", 0.75 * SOFT_SHUTDOWN_SECONDS)
     new_worker.wait_for("sample.naps", task_id=task_id)
     new_worker.settle(running=1)
 
