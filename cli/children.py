@@ -102,18 +102,20 @@ class Child:
                 self._log.put((self._program.name, line.rstrip()))
 
 
-def keep(programs: Iterable[Program], say: Say) -> None:
+def keep(programs: Iterable[Program], say: Say, check: Callable[[], None]) -> None:
     """Run programs until this process is asked to stop by a signal, then stop them; asked again, kill them.
 
     Args:
         programs: all start at once.
         say: takes what they log.
+        check: is called every turn; what it raises kills the programs and is raised here.
     """
     log: SimpleQueue[tuple[str, str]] = SimpleQueue()
     children = [Child(program, log) for program in programs]
     with _requests() as requests:
         try:
             while not requests:
+                check()
                 for child in children:
                     child.tend()
                 _pass_on(log, say)

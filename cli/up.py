@@ -3,7 +3,7 @@
 import fcntl
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -40,7 +40,7 @@ def up(
 
     PostgreSQL and Valkey are started, with their data in .harbor, unless
     HARBOR_DATABASE_URL, HARBOR_BROKER_URL and HARBOR_CACHE_URL lead to servers
-    that run. What dies is started again.
+    that run. A worker, Beat or Flower that dies is started again.
     """
     from db.settings import settings
 
@@ -48,11 +48,11 @@ def up(
     for number in heeded():
         signal.signal(number, signal.default_int_handler)
     try:
-        with _alone() as directory, _servers(directory) as urls, _told_to_others(urls):
+        with _alone() as directory, _servers(directory) as (urls, check), _told_to_others(urls):
             access = Access.of(settings()) if flower else None
             upgrade("head")
             _welcome(access)
-            keep(_programs(concurrency, access), _log())
+            keep(_programs(concurrency, access), _log(), check)
     except KeyboardInterrupt:
         pass
     print("Harbor has stopped.")
@@ -78,14 +78,17 @@ def _alone() -> Iterator[Path]:
 
 
 @contextmanager
-def _servers(directory: Path) -> Iterator[dict[str, str]]:
-    """Yield the three URLs of servers that run: those that the environment names, or else a stack's own."""
+def _servers(directory: Path) -> Iterator[tuple[dict[str, str], Callable[[], None]]]:
+    """Yield the three URLs of servers that run, those that the environment names or else a stack's own, and a check.
+
+    The check raises what there is to say when a server of the stack has died.
+    """
     from db.settings import URLS, settings
 
     if any(os.environ.get(name) or os.environ.get(f"{name}_FILE") for name in URLS):
         told = settings()
         urls = (told.database_url, told.broker_url, told.cache_url)
-        yield dict(zip(URLS, (url.get_secret_value() for url in urls), strict=True))
+        yield dict(zip(URLS, (url.get_secret_value() for url in urls), strict=True)), lambda: None
         return
     try:
         import stack
@@ -93,7 +96,7 @@ def _servers(directory: Path) -> Iterator[dict[str, str]]:
         raise NoStack(variables=", ".join(URLS)) from None
     print("PostgreSQL and Valkey are starting.", flush=True)
     with stack.running(directory / "stack") as servers:
-        yield servers.environ
+        yield servers.environ, servers.check
 
 
 @contextmanager

@@ -7,6 +7,7 @@ even when the process that entered it is killed with SIGKILL.
 import contextlib
 import json
 import os
+import select
 import subprocess
 import sys
 import tempfile
@@ -17,11 +18,12 @@ from typing import IO
 
 from stack import binaries
 from stack.binaries import URL_VARIABLES, postgres_binary
-from stack.errors import MissingBinaryError, PartlyConfiguredError, StackError, StartError
+from stack.errors import MissingBinaryError, PartlyConfiguredError, ServerDiedError, StackError, StartError
 
 __all__ = [
     "MissingBinaryError",
     "PartlyConfiguredError",
+    "ServerDiedError",
     "Stack",
     "StackError",
     "StartError",
@@ -42,6 +44,21 @@ class Stack:
     """
 
     environ: dict[str, str]
+    _keeper: subprocess.Popen[bytes] | None = None
+
+    def check(self, wait_seconds: float = 0) -> None:
+        """Look whether the servers still run, or wait so long for one to end. Servers of others are not looked at.
+
+        Raises:
+            ServerDiedError: one of them ended by itself; the other one is stopped. It is raised once.
+        """
+        if self._keeper is None:
+            return
+        assert self._keeper.stdout is not None
+        news, _, _ = select.select([self._keeper.stdout], [], [], wait_seconds)
+        if news:
+            line = self._keeper.stdout.readline()
+            raise ServerDiedError(json.loads(line)["error"] if line else "the keeper of the servers died")
 
 
 @contextlib.contextmanager
@@ -54,6 +71,8 @@ def running(directory: Path | None = None) -> Iterator[Stack]:
         directory: where the data are kept, and found again by the next start (the ports may differ, the passwords do
             not). Without one they live in a temporary directory that is removed at the end. When root asks for a
             directory that `nobody` cannot enter, the data are in /var/tmp and a link `data` leads there.
+
+    A server that dies is not started again: `Stack.check` tells of it.
 
     Raises:
         PartlyConfiguredError: some of the three URLs are set and some are not.
@@ -68,7 +87,7 @@ def running(directory: Path | None = None) -> Iterator[Stack]:
     with tempfile.TemporaryFile() as log:
         keeper = _start_keeper(log)
         try:
-            yield Stack(_ask(keeper, directory, log))
+            yield Stack(_ask(keeper, directory, log), keeper)
         finally:
             _stop(keeper)
 

@@ -13,5 +13,9 @@ class MissingBinaryError(StackError):
     """A server's program is not installed, or there is none for this platform."""
 
 
+class ServerDiedError(StackError):
+    """A server that served has ended, and nobody here asked it to."""
+
+
 class StartError(StackError):
     """A server, or the keeper that starts them, failed; the text ends with the tail of its log."""

@@ -5,7 +5,7 @@ the temporary directory is removed. A keeper that is itself killed with SIGKILL 
 ask the kernel for a signal) and leaves its temporary directory; elsewhere it leaves the servers, too.
 
 It reads one line of JSON, {"parent": pid, "directory": path or null}, and answers with one: {"environ": {...}} or
-{"error": text}.
+{"error": text}. When a server dies later, a second line with an error says so, and the keeper ends.
 """
 
 import contextlib
@@ -44,6 +44,7 @@ class Keeper:
         self._account = user
         self._home = where
         self._held = held
+        self._serving: dict[str, subprocess.Popen[bytes]] = {}
 
     def create(self, server: PostgreSQL, scratch: Path) -> None:
         """Make PostgreSQL's data directory.
@@ -90,6 +91,7 @@ class Keeper:
             process = self._spawn(server.command(port), log, server.stop_signal)
             try:
                 if self._serves(server, process, port):
+                    self._serving[server.name] = process
                     yield port
                     return
             finally:
@@ -98,6 +100,17 @@ class Keeper:
             if "Address already in use" not in _tail(log):
                 break
         raise StartError(f"{server.name} does not serve (status {process.returncode}); its log ends:\n{_tail(log)}")
+
+    def dead(self, *, kept: bool) -> str | None:
+        """What is to be told of a server that has ended by itself, and of its data if they are kept; or None."""
+        for name, process in self._serving.items():
+            code = process.poll()
+            if code is not None:
+                how = f"ended with exit code {code}" if code >= 0 else f"was ended by {signal.Signals(-code).name}"
+                if kept:
+                    return f"{name} {how}; its log and its data are in {self._home}"
+                return f"{name} {how}; its log ends:\n{_tail(self._home / f'{name}.log')}"
+        return None
 
     def _serves(self, server: Server, process: subprocess.Popen[bytes], port: int) -> bool:
         def settled() -> bool:
@@ -121,8 +134,8 @@ class Keeper:
 
 
 @contextlib.contextmanager
-def serving(parent: Parent, directory: Path | None) -> Iterator[dict[str, str]]:
-    """Run both servers; the value is the environment that leads to them.
+def serving(parent: Parent, directory: Path | None) -> Iterator[tuple[Keeper, dict[str, str]]]:
+    """Run both servers; the values are their keeper and the environment that leads to them.
 
     Raises:
         StackError: they cannot be started.
@@ -146,7 +159,7 @@ def serving(parent: Parent, directory: Path | None) -> Iterator[dict[str, str]]:
         postgres_port = cleanup.enter_context(keeper.serving(postgres))
         valkey_port = cleanup.enter_context(keeper.serving(valkey))
         urls = (postgres.url(postgres_port), valkey.url(valkey_port, 0), valkey.url(valkey_port, 1))
-        yield dict(zip(binaries.URL_VARIABLES, urls, strict=True))
+        yield keeper, dict(zip(binaries.URL_VARIABLES, urls, strict=True))
 
 
 def _lock(parent: Parent, where: Path) -> int:
@@ -203,10 +216,13 @@ def main() -> None:
     parent = Parent(request["parent"])
     directory = request["directory"]
     try:
-        with serving(parent, Path(directory) if directory else None) as environ:
+        with serving(parent, Path(directory) if directory else None) as (keeper, environ):
             _answer(environ=environ)
             while not parent.is_done(PARENT_POLL_SECONDS):
-                pass
+                if problem := keeper.dead(kept=directory is not None):
+                    # Said before the other server is stopped: the parent shall not wait for that.
+                    _answer(error=problem)
+                    break
     except AbandonedError:
         pass
     except (StackError, OSError) as error:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 # without them each would find the holds it had chosen taken, and be refused while others are still due.
 _RECLAIMED_FOR_OTHERS: Final = 200
 
-_RACES: Final = 3  # How often others may change the order's hold or its units while this call looks and tries.
+_RACES: Final = 8  # How often others may change the order's hold or its units while this call looks and tries.
 
 
 def reserve(
