@@ -64,8 +64,9 @@ def test_a_correction_goes_up_and_down(harbor: Harbor, change: list[str], left: 
     ("command", "says"),
     [
         ("adjust {sku} -11 --reason counted", "never goes below zero"),
-        ("adjust {sku} 0 --reason counted", "change of variant"),
+        ("adjust {sku} 0 --reason counted", "qty of variant"),
         ("receive {sku} 0", "qty of variant"),
+        ("receive {sku} -5", "qty of variant"),
         ("receive HBR-NONE 1", "Variant HBR-NONE does not exist."),
         ("receive 999999 1", "Variant 999999 does not exist."),
         ("receive 0 1", "variant_id must be an integer from 1"),
@@ -79,6 +80,18 @@ def test_what_cannot_be_done_changes_nothing(harbor: Harbor, command: str, says:
     assert answer.code == 1
     assert says in answer.err
     assert stock_of(variant_id) == 10
+
+
+def test_the_sku_of_a_product_leads_to_those_of_its_variants(harbor: Harbor) -> None:
+    first, second = make_variants(2)
+    product = value("SELECT sku FROM products WHERE id = (SELECT product_id FROM variants WHERE id = :id)", id=first)
+
+    answer = harbor("inventory", "receive", product, 1)
+
+    assert answer.code == 1
+    assert f"{product} is a product." in answer.err
+    assert sku_of(first) in answer.err
+    assert sku_of(second) in answer.err
 
 
 def test_a_correction_needs_a_reason(harbor: Harbor) -> None:
