@@ -4,15 +4,40 @@ Exit codes: 0 it was done, 1 it could not be done, 2 it was asked for in a way t
 interrupted. Heavy modules are imported inside the commands, so that `--help` answers at once.
 """
 
+import re
 import sys
 from collections.abc import Sequence
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from cli import beat, db, flower, inventory, reservations, up, worker
 from cli.errors import explain
 
+
+class _Commands(TyperGroup):
+    """Says what is wrong with an argument without the phrases of the library that checks it."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            said = error.message.removeprefix("Value error, ")
+            error.message = re.sub(r"^Input should be ([^,]+).*", r"must be \1.", said)
+            raise
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"harbor {db.version()}")
+        raise typer.Exit
+
+
 app = typer.Typer(
+    cls=_Commands,
+    # Its panels give each flag a type, as if a value had to follow it.
+    rich_markup_mode=None,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -22,7 +47,12 @@ app = typer.Typer(
 
 
 @app.callback()
-def harbor() -> None:
+def harbor(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
     """Harbor runs the background jobs of an inventory service: holds that never oversell and always expire."""
 
 

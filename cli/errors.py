@@ -2,7 +2,9 @@
 
 import sys
 
+from cli.hints import typed
 from cli.output import printable
+from cli.up import urls_are_told
 from db.errors import HarborError
 
 _UNDEFINED = ("42P01", "42703")  # PostgreSQL's codes for a table and a column that do not exist.
@@ -10,6 +12,11 @@ _UNDEFINED = ("42P01", "42703")  # PostgreSQL's codes for a table and a column t
 
 def explain(error: Exception) -> str | None:
     """Return what to tell the operator, or None when the error is a defect, whose traceback is needed."""
+    message = _message(error)
+    return None if message is None else typed(message)
+
+
+def _message(error: Exception) -> str | None:
     if isinstance(error, HarborError):
         return printable(str(error))
     # A module that was never imported raised nothing. Importing it here would be slow; the stack may not be installed.
@@ -38,5 +45,7 @@ def _database(error: BaseException | None) -> str | None:
         return None
     # Only a server that has been reached gives a code.
     if error.sqlstate is None:
+        if not urls_are_told():
+            return f".harbor/stack.env is left over from a `harbor up` that no longer runs; start it again ({reason})"
         return f"HARBOR_DATABASE_URL leads to no database: {reason}"
     return f"the database refused: {reason}"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.output import Json, as_json, shown, table
+from db.errors import HarborError, VariantNotFound
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     help="Record deliveries and corrections, and check that all units are accounted for.",
-    epilog="Example: harbor inventory receive HBR-MUG-01 50",
+    epilog="Example: harbor inventory receive HBR-MUG-01-BLUE 50",
 )
 
 _Variant = Annotated[str, typer.Argument(help="The variant: a number is its id, anything else its sku.")]
@@ -25,7 +26,15 @@ _Sku = Annotated[bool, typer.Option("--sku", help="The variant is named by its s
 _PROGRESS_SECONDS = 0.5
 
 
-@app.command(epilog="Example: harbor inventory receive HBR-MUG-01 50 --reason 'delivery 815'")
+class SkuOfProduct(HarborError):
+    """{sku} is a product. Name one of its variants: {skus}."""
+
+
+# Without the setting `-5` would be taken for an option, and the answer would be about options.
+@app.command(
+    epilog="Example: harbor inventory receive HBR-MUG-01-BLUE 50 --reason 'delivery 815'",
+    context_settings={"ignore_unknown_options": True},
+)
 def receive(
     variant: _Variant,
     qty: Annotated[int, typer.Argument(help="Units that came in.")],
@@ -46,7 +55,7 @@ def receive(
 
 # Without it `-3` would be taken for an option.
 @app.command(
-    epilog="Example: harbor inventory adjust HBR-MUG-01 -3 --reason 'three were broken'",
+    epilog="Example: harbor inventory adjust HBR-MUG-01-BLUE -3 --reason 'three were broken'",
     context_settings={"ignore_unknown_options": True},
 )
 def adjust(
@@ -117,7 +126,20 @@ def _variant_id(session: "Session", variant: str, *, is_sku: bool) -> int:
 
     if variant.isdecimal() and not is_sku:
         return int(variant)
-    return inventory.variant_id_of(session, variant)
+    try:
+        return inventory.variant_id_of(session, variant)
+    except VariantNotFound:
+        if skus := _skus_of_product(session, variant):
+            raise SkuOfProduct(sku=variant, skus=skus) from None
+        raise
+
+
+def _skus_of_product(session: "Session", sku: str) -> list[str]:
+    from sqlalchemy import select
+
+    from db.inventory import Product, Variant
+
+    return list(session.scalars(select(Variant.sku).join(Variant.product).where(Product.sku == sku)))
 
 
 def _report(variant_id: int, stock_qty: int, *, json: bool) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from cli.errors import explain
+from cli.hints import typed
 from cli.output import Json, as_json, shown, table
 from db.errors import HarborError
 
@@ -44,6 +45,9 @@ def list_(
         )
     if json:
         as_json([asdict(hold) for hold in holds])
+        return
+    if not holds:
+        print("No holds.")
         return
     columns = ("id", "order", "state", "created", "expires", "ended", "lines", "units")
     table(columns, [_row(hold) for hold in holds])
@@ -96,7 +100,7 @@ def show(reservation_id: Annotated[int, typer.Argument(help="The hold's id.")], 
         ("variant", "sku", "qty", "given back"), [(li.variant_id, li.sku, li.qty, li.released_qty) for li in hold.lines]
     )
     for sentence in can.values():
-        print(sentence)
+        print(typed(sentence))
 
 
 def _possible(hold: "HoldDetails") -> dict[str, str]:

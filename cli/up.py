@@ -14,6 +14,7 @@ import typer
 from cli.children import Program, Say, heeded, keep
 from cli.db import upgrade
 from cli.flower import Access
+from cli.hints import typed
 from cli.output import printable
 from db.errors import HarborError
 
@@ -58,6 +59,13 @@ def up(
     print("Harbor has stopped.")
 
 
+def urls_are_told() -> bool:
+    """Return whether the environment names servers, and not a running `harbor up`."""
+    from db.settings import URLS
+
+    return any(os.environ.get(name) or os.environ.get(f"{name}_FILE") for name in URLS)
+
+
 @contextmanager
 def _alone() -> Iterator[Path]:
     """Yield the directory of what this checkout keeps, locked for as long as the block lasts.
@@ -85,7 +93,7 @@ def _servers(directory: Path) -> Iterator[tuple[dict[str, str], Callable[[], Non
     """
     from db.settings import URLS, settings
 
-    if any(os.environ.get(name) or os.environ.get(f"{name}_FILE") for name in URLS):
+    if urls_are_told():
         told = settings()
         urls = (told.database_url, told.broker_url, told.cache_url)
         yield dict(zip(URLS, (url.get_secret_value() for url in urls), strict=True)), lambda: None
@@ -121,9 +129,12 @@ def _welcome(access: Access | None) -> None:
     from db.settings import STACK_ENV
 
     print("Harbor is up; Ctrl-C stops it.")
-    print(f"  {STACK_ENV} leads `harbor …`, `alembic …` and `celery -A worker …` in this directory to its servers.")
+    commands = typed("`harbor …`, `alembic …` and `celery -A worker …`")
+    print(f"  {STACK_ENV} leads {commands} in this directory to its servers.")
     if access is not None:
-        password = access.password if access.is_random else "as HARBOR_FLOWER_PASSWORD says"
+        password = (
+            f"{access.password} (kept in {access.kept_in})" if access.kept_in else "as HARBOR_FLOWER_PASSWORD says"
+        )
         print(f"  Flower is at {access.url}: user {access.user}, password {password}")
     print(flush=True)
 

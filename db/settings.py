@@ -166,7 +166,10 @@ def settings() -> Settings:
         first = error.errors(include_url=False, include_input=False)[0]
         variable = f"{PREFIX}{str(first['loc'][0]).upper()}"
         if first["type"] == "missing":
-            problem = "is not set; start everything on this machine with `harbor up`, or point it to your server"
+            problem = (
+                "is not set; start everything on this machine with `harbor up`, or point it to your server"
+                " (a running `harbor up` is found from its own directory only)"
+            )
         else:
             said = str(first["msg"])
             ours = said.removeprefix("Value error, ")

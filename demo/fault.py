@@ -21,14 +21,15 @@ TICK: Final = timedelta(seconds=5)
 
 
 class Fault:
-    """A worker's death and return, one step at a time; `state` says in a word where it is."""
+    """A worker's death and return, one step at a time; `state` says in a word where it is, `news` what happened."""
 
     def __init__(self, crew: Crew) -> None:
         self._crew = crew
         self._worker = crew.workers[POOL]
-        self._since = 0.0
+        self._since = self._killed = 0.0
         self._begins: datetime | None = None
         self.state = "ready"
+        self.news: tuple[str, ...] = ()
         self.window: tuple[datetime, datetime] | None = None
 
     @property
@@ -49,8 +50,10 @@ class Fault:
         """
         elapsed_seconds = time.monotonic() - self._since
         if self._begins is None and progress >= 0.5:
-            self._begins, self._since, self.state = audit.now(), time.monotonic(), "killed"
+            self._begins, self.state = audit.now(), "killed"
+            self._since = self._killed = time.monotonic()
             self._worker.end()
+            self.news += (f"{self._worker.name} was killed with SIGKILL: nobody expires holds now",)
         elif self.state == "killed" and elapsed_seconds >= DOWN_SECONDS:
             self._since, self.state = time.monotonic(), "starting"
             self._worker.start()
@@ -58,5 +61,6 @@ class Fault:
             assert self._begins is not None
             self.state = "ready"
             self.window = (self._begins, audit.now() + TICK)
+            self.news += (f"{self._worker.name} is back after {time.monotonic() - self._killed:.1f} s",)
         elif self.state == "starting" and elapsed_seconds > START_SECONDS:
             raise self._worker.failed(f"did not come back within {START_SECONDS} s")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -21,7 +21,7 @@ from demo.shoppers import HOLD, Shoppers
 from demo.view import Frame, View
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from rich.console import Console
     from sqlalchemy import URL
@@ -34,6 +34,7 @@ SECONDS_PER_ORDER: Final = 0.4
 WINDOW_SECONDS: Final = (5.0, 40.0)
 
 FRAME_SECONDS: Final = 0.25
+NOTICE_SECONDS: Final = 1.0  # The stack looks at its servers every quarter of a second.
 PULSE_SECONDS: Final = 1.0
 # The hold, a tick, and a worker that is still starting.
 EXPIRY_DEADLINE_SECONDS: Final = HOLD.total_seconds() + 30
@@ -63,20 +64,21 @@ class Demo:
         Raises:
             DemoError: a process of the house does not come up, or a server cannot be used.
             HarborError, SQLAlchemyError: the database refused what every demo needs.
-            stack.StackError: a server does not start.
+            stack.StackError: a server does not start, or died.
         """
         with ExitStack() as house:
             self._say("getting PostgreSQL and Valkey ready")
             servers = house.enter_context(stack.running())
+            house.enter_context(_blaming(servers))
             url = house.enter_context(database.fresh(servers.environ, keep=self._script.stay))
             with transaction() as session:
                 variant_ids = open_shop(session, self._script.trace, self._script.seed)
             logs = Path(house.enter_context(tempfile.TemporaryDirectory(prefix="harbor-demo-")))
             crew = house.enter_context(self._crew(url, logs))
-            report = self._replay(crew, variant_ids)
+            report = self._replay(servers, crew, variant_ids)
             done(report)
             if self._script.stay:
-                self._stay(crew, url)
+                self._stay(servers, crew, url)
         return report
 
     def _crew(self, url: URL, logs: Path) -> Crew:
@@ -86,31 +88,34 @@ class Demo:
         self._say("starting three workers, Beat and Flower")
         return Crew(url.database or "", logs)
 
-    def _replay(self, crew: Crew, variant_ids: dict[str, int]) -> Report:
+    def _replay(self, servers: stack.Stack, crew: Crew, variant_ids: dict[str, int]) -> Report:
         trace = self._script.trace
         least, most = WINDOW_SECONDS
         window_seconds = max(least, min(most, len(trace.orders) * SECONDS_PER_ORDER))
         fault = Fault(crew)
         with Shoppers(trace, variant_ids, seed=self._script.seed, window_seconds=window_seconds) as shoppers:
-            self._watch(shoppers, crew, fault)
+            self._watch(shoppers, servers, crew, fault)
         self._say("checking the books")
         if not self._script.stay:
             crew.stop()
             audit.wait_until_alone()
         return self._report(shoppers, fault)
 
-    def _watch(self, shoppers: Shoppers, crew: Crew, fault: Fault) -> None:
+    def _watch(self, shoppers: Shoppers, servers: stack.Stack, crew: Crew, fault: Fault) -> None:
         """Show what happens until every shopper has gone, the worker is back and every hold has ended."""
         began = time.monotonic()
         orders = len(self._script.trace.orders)
         pulse, pulse_at, deadline = audit.Pulse(), 0.0, float("inf")
         with View(self._console) as view:
             while True:
+                servers.check()
                 now = time.monotonic()
                 counts = shoppers.tally.counts
                 if now >= pulse_at:
                     pulse, pulse_at = audit.pulse(), now + PULSE_SECONDS
-                view.show(Frame(now - began, orders, counts, pulse, fault.state, fault.count))
+                view.show(
+                    Frame(now - self._began, now - began, orders, counts, pulse, fault.state, fault.count, fault.news)
+                )
                 crew.check()
                 fault.step(counts["orders"] / orders if orders else 1.0)
                 if shoppers.finished and fault.over:
@@ -131,7 +136,7 @@ class Demo:
             generated=self._script.generated,
         )
 
-    def _stay(self, crew: Crew, url: URL) -> None:
+    def _stay(self, servers: stack.Stack, crew: Crew, url: URL) -> None:
         access = crew.flower_access
         self._console.print(
             f"\nFlower    {access.url}   user {access.user}   password {access.password}"
@@ -142,8 +147,23 @@ class Demo:
             markup=False,
         )
         while True:
+            servers.check()
             crew.check()
             time.sleep(1)
 
     def _say(self, what: str) -> None:
         self._console.print(f"[dim]{time.monotonic() - self._began:5.1f} s  {what}[/]", highlight=False)
+
+
+@contextmanager
+def _blaming(servers: stack.Stack) -> Iterator[None]:
+    """Name the server that died, whatever failed first because of it, here or while things are being stopped.
+
+    Raises:
+        stack.ServerDiedError: one did.
+    """
+    try:
+        yield
+    except Exception:
+        servers.check(NOTICE_SECONDS)
+        raise

@@ -26,14 +26,20 @@ _BAR_WIDTH: Final = 40
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One moment of the demo: shoppers' counts, the database's pulse and the state of the worker that expires holds."""
+    """One moment of the demo: shoppers' counts, the database's pulse and the state of the worker that expires holds.
+
+    `seconds` are those since the demo began and `shopping_seconds` those since the shoppers came; `news` are sentences,
+    the newest last.
+    """
 
     seconds: float
+    shopping_seconds: float
     orders: int
     counts: Counter[str]
     pulse: Pulse = field(default_factory=Pulse)
     worker: str = "ready"
     faults: int = 0
+    news: tuple[str, ...] = ()
 
     @property
     def done(self) -> int:
@@ -45,9 +51,9 @@ class Frame:
         """Return how long the rest of the orders will take, for a person."""
         if self.done >= self.orders:
             return "all answered"
-        if not self.done or self.seconds < 1:
+        if not self.done or self.shopping_seconds < 1:
             return "starting"
-        return f"{self.seconds / self.done * (self.orders - self.done):.0f} s left"
+        return f"{self.shopping_seconds / self.done * (self.orders - self.done):.0f} s left"
 
     @property
     def numbers(self) -> dict[str, str]:
@@ -73,6 +79,7 @@ class View:
         self._console = console
         self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
         self._next_line = time.monotonic()
+        self._news_told = 0
 
     def __enter__(self) -> Self:
         if self._live is not None:
@@ -86,10 +93,14 @@ class View:
             self._live.stop()
 
     def show(self, frame: Frame) -> None:
-        """Show this moment, or leave it out when the last line is younger than five seconds."""
+        """Show this moment; on no terminal, news at once and the numbers every five seconds."""
         if self._live is not None:
             self._live.update(panel(frame), refresh=True)
-        elif time.monotonic() >= self._next_line:
+            return
+        for sentence in frame.news[self._news_told :]:
+            self._console.print(f"{frame.seconds:5.1f} s  {sentence}", soft_wrap=True)
+        self._news_told = len(frame.news)
+        if time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + LINE_SECONDS
             self._console.print(line(frame), soft_wrap=True)
 
@@ -101,7 +112,7 @@ def line(frame: Frame) -> str:
 
 
 def panel(frame: Frame) -> RenderableType:
-    """Return a moment as a bar and a grid of numbers."""
+    """Return a moment as a bar, a grid of numbers and the news."""
     bar = Table.grid(padding=(0, 2))
     bar.add_row(
         ProgressBar(total=max(frame.orders, 1), completed=frame.done, width=_BAR_WIDTH),
@@ -112,4 +123,4 @@ def panel(frame: Frame) -> RenderableType:
     cells = [f"[dim]{name}[/] [bold]{number}[/]" for name, number in frame.numbers.items()]
     for first in range(0, len(cells), 5):
         grid.add_row(*cells[first : first + 5])
-    return Group(bar, "", grid)
+    return Group(bar, "", grid, *(f"[yellow]{sentence}[/]" for sentence in frame.news))

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -35,7 +35,7 @@ __all__ = [
 STOP_SECONDS = 60
 
 
-@dataclass(frozen=True)
+@dataclass
 class Stack:
     """Servers that run.
 
@@ -44,21 +44,23 @@ class Stack:
     """
 
     environ: dict[str, str]
-    _keeper: subprocess.Popen[bytes] | None = None
+    _keeper: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    _problem: str | None = field(default=None, repr=False)
 
     def check(self, wait_seconds: float = 0) -> None:
         """Look whether the servers still run, or wait so long for one to end. Servers of others are not looked at.
 
         Raises:
-            ServerDiedError: one of them ended by itself; the other one is stopped. It is raised once.
+            ServerDiedError: one of them ended by itself, and the other one is stopped.
         """
-        if self._keeper is None:
-            return
-        assert self._keeper.stdout is not None
-        news, _, _ = select.select([self._keeper.stdout], [], [], wait_seconds)
-        if news:
-            line = self._keeper.stdout.readline()
-            raise ServerDiedError(json.loads(line)["error"] if line else "the keeper of the servers died")
+        if self._keeper is not None and self._problem is None:
+            assert self._keeper.stdout is not None
+            news, _, _ = select.select([self._keeper.stdout], [], [], wait_seconds)
+            if news:
+                line = self._keeper.stdout.readline()
+                self._problem = json.loads(line)["error"] if line else "the keeper of the servers died"
+        if self._problem is not None:
+            raise ServerDiedError(self._problem)
 
 
 @contextlib.contextmanager

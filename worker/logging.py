@@ -16,8 +16,15 @@ if TYPE_CHECKING:
 
     from db.settings import Settings
 
-# Celery writes two lines for each task at INFO; the base Task writes one, with fields.
-_QUIET = ("celery.app.trace", "celery.worker.strategy")
+_QUIET = {
+    # Celery writes two lines for each task at INFO; the base Task writes one, with fields.
+    "celery.app.trace": logging.WARNING,
+    "celery.worker.strategy": logging.WARNING,
+    # One line for each task that it sends; whoever runs the task says so.
+    "celery.beat": logging.WARNING,
+    # It warns of each question that no worker answers, as at every start, when it is up before them.
+    "flower.inspector": logging.ERROR,
+}
 
 
 class _WithoutBodies(logging.Filter):
@@ -54,8 +61,8 @@ def configure(told: Settings) -> None:
     root.handlers[:] = [handler]
     root.setLevel(told.log_level)
     logging.getLogger("celery.worker.consumer.consumer").addFilter(_WithoutBodies())
-    for name in _QUIET:
-        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    for name, level in _QUIET.items():
+        logging.getLogger(name).setLevel(max(level, root.level))
 
 
 def _rendering(told: Settings) -> list[Processor]:

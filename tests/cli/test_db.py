@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cli.hints import typed
 from tests.db.sql import change, value
 
 if TYPE_CHECKING:
@@ -71,7 +72,8 @@ def test_a_database_that_is_behind_fails_the_check(harbor: Harbor) -> None:
     upgraded = harbor("db", "check", "--upgrade")
 
     assert (behind.code, upgraded.code) == (1, 0)
-    assert behind.err == "harbor: Target database is not up to date.\n"
+    assert behind.err.startswith("harbor: The database is at revision none, and the newest is ")
+    assert behind.err.endswith(f": run {typed('`harbor db upgrade`')}.\n")
 
 
 def test_an_unknown_revision_is_named(harbor: Harbor) -> None:

@@ -8,6 +8,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError
 
 from cli.errors import explain
+from cli.hints import typed
 from db import engine
 from db.errors import ReservationNotFound, VariantNotFound
 from db.settings import URLS, settings
@@ -66,7 +67,7 @@ def test_an_empty_database_is_told_from_a_broken_one(environ: dict[str, str], ha
     answer = harbor("reservations", "list")
 
     assert answer.code == 1
-    assert "run `harbor db upgrade`" in answer.err
+    assert f"run {typed('`harbor db upgrade`')}" in answer.err
 
 
 @pytest.mark.parametrize("command", ["reservations list", "db current", "worker", "beat", "flower"])
@@ -81,7 +82,31 @@ def test_a_missing_url_is_named(harbor: Harbor, monkeypatch: pytest.MonkeyPatch,
 
     assert answer.code == 1
     assert answer.err.startswith("harbor: HARBOR_DATABASE_URL is not set; start everything")
+    assert "is found from its own directory only" in answer.err
     assert answer.err.count("\n") == 1
+
+
+def test_urls_left_by_a_killed_up_are_said_to_be_left_over(
+    harbor: Harbor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in (*URLS, "HARBOR_ENV"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / ".harbor").mkdir()
+    (tmp_path / ".harbor" / "stack.env").write_text(
+        "HARBOR_DATABASE_URL='postgresql+psycopg://harbor:s3cret@127.0.0.1:1/harbor'\n"
+        "HARBOR_BROKER_URL='redis://127.0.0.1:1/0'\nHARBOR_CACHE_URL='redis://127.0.0.1:1/1'\n"
+    )
+    settings.cache_clear()
+    engine.dispose()
+
+    answer = harbor("reservations", "list")
+    settings.cache_clear()
+    engine.dispose()
+
+    assert answer.code == 1
+    assert answer.err.startswith("harbor: .harbor/stack.env is left over from ")
+    assert "HARBOR_DATABASE_URL" not in answer.err
+    assert "s3cret" not in answer.err
 
 
 def test_a_directory_that_cannot_be_written_is_named(environ: dict[str, str], harbor: Harbor, tmp_path: Path) -> None:

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.usefixtures("database")
 
 
+def test_no_holds_are_said_to_be_none(harbor: Harbor) -> None:
+    assert harbor("reservations", "list").out == "No holds.\n"
+    assert harbor("reservations", "list", "--json").json() == []
+
+
 def test_holds_are_listed_newest_first(harbor: Harbor) -> None:
     first, second = make_variants(2, stock=10)
     older = reserved("order-1", {first: 2})

@@ -20,10 +20,10 @@ import psutil
 import pytest
 
 from cli import children
-from cli.up import AlreadyUp
+from cli.flower import Access
 from db import engine, reservations
 from db.session import transaction
-from db.settings import URLS, settings
+from db.settings import URLS, Settings, settings
 from tests.factories import make_variant, stock_of
 from tests.processes import ROOT, Process, python, run, wait_until
 
@@ -158,7 +158,8 @@ def test_a_second_one_in_the_same_directory_says_so(up: Process, checkout: Path)
     answer = run(python("-m", "cli", "up"), environ_of(), cwd=checkout)
 
     assert answer.returncode == 1
-    assert answer.stderr == f"harbor: {AlreadyUp(directory=checkout)}\n"
+    assert f"up` runs in {checkout} already: press Ctrl-C" in answer.stderr
+    assert answer.stderr.count("\n") == 1
     assert up.runs()
 
 
@@ -173,6 +174,13 @@ def test_what_dies_is_started_again(up: Process, name: str) -> None:
     assert re.search(rf"^{name:<8}\| was ended by SIGKILL; it starts again in 1 s$", up.text(), re.MULTILINE)
 
 
+def test_the_password_of_flower_is_kept_for_its_owner(up: Process, checkout: Path) -> None:
+    kept = checkout / ".harbor" / "flower_password"
+
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    assert f"password {kept.read_text().strip()} (kept in .harbor/flower_password)" in up.text()
+
+
 def test_ctrl_c_stops_everything(up: Process, checkout: Path) -> None:
     members = family(up)
 
@@ -184,6 +192,31 @@ def test_ctrl_c_stops_everything(up: Process, checkout: Path) -> None:
     wait_until(lambda: all(map(gone, members)), STOP_SECONDS, up)
     assert not (checkout / ".harbor" / "stack.env").exists()
     assert up.text().endswith("Harbor has stopped.\n")
+
+
+def test_the_password_of_flower_is_the_same_at_the_next_start(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(checkout)
+    told = Settings.model_construct(env="dev", flower_password=None, flower_address="127.0.0.1", flower_port=0)
+
+    assert Access.of(told).password == (checkout / ".harbor" / "flower_password").read_text().strip()
+
+
+def test_a_server_that_dies_ends_everything_in_one_line() -> None:
+    with open_directory() as directory, harbor_up(directory, environ_of(), "--no-flower") as up:
+        wait_for_children(up, CHILDREN - {"flower"})
+        members = family(up)
+        (valkey,) = [member for member in members if member.name() == "valkey-server"]
+
+        valkey.kill()
+        wait_until(lambda: not up.runs(), STOP_SECONDS, up)
+
+        assert up.popen.returncode == 1
+        data = directory / ".harbor" / "stack"
+        assert up.text().splitlines()[-1] == (
+            f"harbor: valkey was ended by SIGKILL; its log and its data are in {data}"
+        )
+        wait_until(lambda: all(map(gone, members)), STOP_SECONDS, up)
+        assert not (directory / ".harbor" / "stack.env").exists()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux kills a process when its parent dies")

@@ -105,6 +105,30 @@ def test_a_trace_is_replayed_with_a_fault_and_every_unit_is_accounted_for(tmp_pa
     assert result["holds"] == result["confirmed"] + result["released"] + result["expired"]
     assert min(result[key] for key in ("sold_out", "confirmed", "expired")) > 0
     assert "line 1030, qty: qty is 0" in told
+    killed, back = (
+        told.index("the expiry worker was killed with SIGKILL"),
+        told.index("the expiry worker is back after"),
+    )
+    assert killed < back < told.index("checking the books")
+
+
+def test_a_server_that_dies_in_the_middle_is_named(tmp_path: Path) -> None:
+    with demo(without_servers(), "--orders", small_trace(tmp_path / "orders.csv")) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert any("orders 1" in line for line in process.stdout)
+        (postgres,) = [
+            server
+            for keeper in psutil.Process(process.pid).children()
+            for server in keeper.children()
+            if server.name() == "postgres"
+        ]
+        postgres.kill()
+        complaints = process.stderr.read()
+        process.wait(timeout=30)
+
+    assert process.returncode == 1
+    assert complaints.startswith("demo: postgres was ended by SIGKILL; its log ends:")
 
 
 def test_a_file_that_is_no_trace_is_refused_in_one_line(tmp_path: Path) -> None:

@@ -244,6 +244,31 @@ def test_the_servers_do_not_outlive_a_killed_keeper() -> None:
         assert eventually(lambda: not servers_in(held.home))
 
 
+@pytest.mark.parametrize("name", ["postgres", "valkey"])
+def test_a_server_that_dies_is_named_and_the_other_is_stopped(directory: Path, name: str) -> None:
+    with stack.running(directory) as running:
+        servers = servers_in(home_of(running.environ))
+        running.check()
+
+        # PostgreSQL's children are its own; the first process is the oldest.
+        min((s for s in servers if name in s.name()), key=lambda s: s.create_time()).kill()
+
+        with pytest.raises(stack.ServerDiedError, match=f"^{name} was ended by SIGKILL; .* are in {directory}$"):
+            running.check(10)
+        with pytest.raises(stack.ServerDiedError, match=name):
+            running.check()
+        assert eventually(lambda: not servers_in(directory))
+
+
+def test_without_a_directory_a_death_comes_with_the_end_of_the_log() -> None:
+    with stack.running() as running:
+        with redis.Redis.from_url(running.environ["HARBOR_BROKER_URL"]) as client:
+            client.shutdown()
+
+        with pytest.raises(stack.ServerDiedError, match=r"^valkey ended with exit code 0; its log ends:\n(.|\n)*bye"):
+            running.check(10)
+
+
 def test_all_three_urls_in_the_environment_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
     given = {name: f"given://{name}" for name in URL_VARIABLES}
     for name, url in given.items():
