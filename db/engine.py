@@ -2,6 +2,9 @@
 
 A connection that two processes share mixes their replies, so the engine is remembered together with the id of the
 process that made it: a forked child drops its parent's engine without touching the parent's sockets and makes its own.
+
+Every transaction has time limits and the time zone UTC, on a connection of PostgreSQL itself as well as on one that
+PgBouncer lends for a transaction.
 """
 
 from __future__ import annotations
@@ -13,10 +16,16 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine, create_engine, event
 
+from db import statements
+from db.pool import CountedPool
 from db.settings import settings
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
     from sqlalchemy.engine import ExceptionContext
+
+    from db.pool import PoolCounters
+    from db.settings import Settings
 
 _RECYCLE_SECONDS = 1_800  # Below the idle limits of common proxies and firewalls, the shortest of which is an hour.
 _CONNECT_TIMEOUT_SECONDS = 5
@@ -88,15 +97,23 @@ def dispose() -> None:
         _owned = None
 
 
+def pool_counters() -> PoolCounters:
+    """Return what this process has waited for connections since its engine was made.
+
+    Raises:
+        SettingsError: HARBOR_DATABASE_URL is missing or malformed.
+    """
+    pool = engine().pool
+    assert isinstance(pool, CountedPool)
+    return pool.counters()
+
+
 def _create() -> Engine:
     told = settings()
-    timeouts = {
-        "statement_timeout": told.statement_timeout_ms,
-        "lock_timeout": told.lock_timeout_ms,
-        "idle_in_transaction_session_timeout": told.idle_in_transaction_timeout_ms,
-    }
+    pooled = told.database_pooler == "transaction"
     made = create_engine(
         told.database_url.get_secret_value(),
+        poolclass=CountedPool,
         pool_size=(_role.concurrency or told.database_concurrency) + _HEARTBEAT_CONNECTIONS,
         max_overflow=0,
         pool_pre_ping=True,
@@ -105,13 +122,45 @@ def _create() -> Engine:
         # Bind values may be personal data and payment references: errors and logs show the statement without them.
         hide_parameters=True,
         connect_args={
+            # PgBouncer passes it on: each of its clients shows under its own name on any connection it is lent.
             "application_name": _role.application_name,
             "connect_timeout": _CONNECT_TIMEOUT_SECONDS,
-            "options": " ".join(f"-c {name}={value}" for name, value in timeouts.items()) + " -c timezone=UTC",
+            # Behind PgBouncer a connection is another one in the next transaction: what was prepared is not there, and
+            # `options`, which are the session's, are refused.
+            **({"prepare_threshold": None} if pooled else {"options": _options(told)}),
         },
     )
     event.listen(made, "handle_error", _say_no_values)
+    statements.watch(made)
+    if pooled:
+        _limit_each_transaction(made, told)
     return made
+
+
+def _limits(told: Settings) -> dict[str, object]:
+    return {
+        "statement_timeout": told.statement_timeout_ms,
+        "lock_timeout": told.lock_timeout_ms,
+        "idle_in_transaction_session_timeout": told.idle_in_transaction_timeout_ms,
+        "timezone": "UTC",
+    }
+
+
+def _options(told: Settings) -> str:
+    return " ".join(f"-c {name}={value}" for name, value in _limits(told).items())
+
+
+def _limit_each_transaction(made: Engine, told: Settings) -> None:
+    """Let each transaction begin with one statement that sets its limits, which end with it and limit nobody else.
+
+    It is a query, so what a snapshot sees is the moment at which it begins.
+    """
+    statement = "SELECT " + ", ".join(f"set_config('{name}', '{value}', true)" for name, value in _limits(told).items())
+
+    def limit(connection: Connection) -> None:
+        connection.exec_driver_sql(statement).close()
+
+    event.listen(made, "begin", limit)
 
 
 def _say_no_values(context: ExceptionContext) -> None:

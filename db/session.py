@@ -7,39 +7,27 @@ lets a task's effect and its completion commit together.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sqlalchemy.orm import Session
 
 from db import engine
 from db.errors import SecondTransaction
+from db.statements import TaskScope, current
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-@dataclass(slots=True)
-class _TaskScope:
-    """The running task and how many transactions it has opened."""
-
-    task: str
-    repeatable: bool
-    opened: int = 0
-
-
-_scope: ContextVar[_TaskScope | None] = ContextVar("harbor_task_scope", default=None)
-
-
 @contextmanager
-def task_scope(task: str, *, repeatable: bool) -> Iterator[None]:
-    """Count the transactions of one run of `task`; the base Task wraps every run in it."""
-    token = _scope.set(_TaskScope(task, repeatable))
+def task_scope(task: str, *, repeatable: bool) -> Iterator[TaskScope]:
+    """Count the transactions and statements of one run of `task`; the base Task wraps every run in it."""
+    scope = TaskScope(task, repeatable)
+    token = current.set(scope)
     try:
-        yield
+        yield scope
     finally:
-        _scope.reset(token)
+        current.reset(token)
 
 
 @contextmanager
@@ -52,7 +40,7 @@ def transaction() -> Iterator[Session]:
         SecondTransaction: the running task has had its one transaction.
         SettingsError: HARBOR_DATABASE_URL is missing or malformed.
     """
-    scope = _scope.get()
+    scope = current.get()
     if scope is not None:
         if scope.opened and not scope.repeatable:
             raise SecondTransaction(task=scope.task)

@@ -27,8 +27,9 @@ URLS = ("HARBOR_DATABASE_URL", "HARBOR_BROKER_URL", "HARBOR_CACHE_URL")
 POOLS = ("default", "expiry", "bulk")
 """The worker pools, each of which consumes the queue of its name."""
 
+DIRECT_URL = "HARBOR_DATABASE_DIRECT_URL"
 _REDIS_PORT = 6379
-_OURS = frozenset({"application_name", "connect_timeout", "options"})
+_OURS = frozenset({"application_name", "connect_timeout", "options", "prepare_threshold"})
 
 Milliseconds = Annotated[int, Field(gt=0)]
 
@@ -37,7 +38,8 @@ class Settings(BaseSettings):
     """Everything that a process can be told, typed and checked once.
 
     Durations carry their unit. `database_concurrency` is how many threads of one process use the database at once; a
-    prefork child always needs 1, whatever is said here.
+    prefork child always needs 1, whatever is said here. `database_pooler` is what stands between Harbor and PostgreSQL:
+    `transaction` is PgBouncer with `pool_mode = transaction`, which lends a connection for one transaction only.
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True)
@@ -46,12 +48,16 @@ class Settings(BaseSettings):
     database_url: SecretStr
     broker_url: SecretStr
     cache_url: SecretStr
+    database_direct_url: Annotated[SecretStr | None, Field(validate_default=False)] = None
 
+    database_pooler: Literal["none", "transaction"] = "none"
     database_concurrency: Annotated[int, Field(ge=1, le=1_000)] = 8
     statement_timeout_ms: Milliseconds = 30_000
     lock_timeout_ms: Milliseconds = 5_000
     idle_in_transaction_timeout_ms: Milliseconds = 60_000
     pool_timeout_ms: Milliseconds = 5_000
+    slow_query_ms: Milliseconds = 100
+    repeated_statements: Annotated[int, Field(ge=1)] = 50
 
     worker_pool: Literal["default", "expiry", "bulk"] = "default"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -64,7 +70,7 @@ class Settings(BaseSettings):
     flower_port: Annotated[int, Field(ge=0, le=65_535)] = 5555
     flower_read_only: bool = True
 
-    @field_validator("database_url")
+    @field_validator("database_url", "database_direct_url")
     @classmethod
     def _only_psycopg(cls, url: SecretStr) -> SecretStr:
         try:
@@ -78,6 +84,15 @@ class Settings(BaseSettings):
             raise ValueError(f"must not say {', '.join(ours)}, which Harbor sets itself")
         return url
 
+    @field_validator("database_direct_url")
+    @classmethod
+    def _same_database(cls, url: SecretStr, info: ValidationInfo) -> SecretStr:
+        other = info.data.get("database_url")
+        if isinstance(other, SecretStr) and _database(other) != _database(url):
+            # Left over from another environment it would lead migrations, and a test's, to that one's database.
+            raise ValueError("names another database than HARBOR_DATABASE_URL")
+        return url
+
     @field_validator("broker_url", "cache_url")
     @classmethod
     def _only_redis(cls, url: SecretStr, info: ValidationInfo) -> SecretStr:
@@ -87,6 +102,22 @@ class Settings(BaseSettings):
             # Keys of a cache may be evicted and purged; messages in the same database would go with them.
             raise ValueError("names the same database as HARBOR_BROKER_URL; give the cache one of its own, such as /1")
         return url
+
+    def direct_url(self) -> str:
+        """Return the URL of connections that keep their session: for migrations, and for whatever holds a session lock.
+
+        Raises:
+            SettingsError: HARBOR_DATABASE_URL leads to a pooler and HARBOR_DATABASE_DIRECT_URL is not set.
+        """
+        if self.database_direct_url is not None:
+            return self.database_direct_url.get_secret_value()
+        if self.database_pooler != "none":
+            raise SettingsError(
+                variable=DIRECT_URL,
+                problem=f"is not set, and HARBOR_DATABASE_POOLER is {self.database_pooler}: migrations need a"
+                " connection to PostgreSQL itself",
+            )
+        return self.database_url.get_secret_value()
 
     @classmethod
     def settings_customise_sources(
@@ -127,14 +158,17 @@ class _RunningStack(DotEnvSettingsSource):
     """The URLs of a running `harbor up`, for a process in dev that was told none."""
 
     def __init__(self, settings_cls: type[BaseSettings]) -> None:
-        told = [name for name in URLS if os.environ.get(name) or os.environ.get(f"{name}_FILE")]
-        if told and len(told) < len(URLS):
-            missing = " and ".join(name for name in URLS if name not in told)
-            raise SettingsError(
-                variable=missing, problem=f"is not set, but {' and '.join(told)} is: set all three or none"
-            )
+        told = [name for name in (*URLS, DIRECT_URL) if os.environ.get(name) or os.environ.get(f"{name}_FILE")]
+        missing = [name for name in URLS if name not in told]
+        if told and missing:
+            problem = f"is not set, but {' and '.join(told)} is: set all three or none"
+            raise SettingsError(variable=" and ".join(missing), problem=problem)
         dev = os.environ.get("HARBOR_ENV", "dev") == "dev"
         super().__init__(settings_cls, env_file=STACK_ENV if dev and not told else None, env_prefix=PREFIX)
+
+
+def _database(url: SecretStr) -> str | None:
+    return make_url(url.get_secret_value()).database
 
 
 def _redis_place(url: SecretStr) -> tuple[str, int, int]:

@@ -3,7 +3,7 @@
 A migration that waits for a lock makes every later query on that table wait behind it, so it gives up after three
 seconds and can be run again. The migrators' own lock is a session lock that is polled and not waited for: a session
 blocked in pg_advisory_lock holds a snapshot, which CREATE INDEX CONCURRENTLY waits for, and PostgreSQL calls that a
-deadlock. It needs a direct connection, not one through PgBouncer in transaction mode.
+deadlock. Both need a session of their own, so behind a pooler the connection is HARBOR_DATABASE_DIRECT_URL's.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def _take_migration_lock(connection: Connection) -> None:
 
 def _run_online() -> None:
     engine = create_engine(
-        settings().database_url.get_secret_value(),
+        settings().direct_url(),
         poolclass=pool.NullPool,
         hide_parameters=True,
         connect_args={

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from db.log import Event
+
 if TYPE_CHECKING:
-    from structlog.typing import Processor
+    from structlog.typing import EventDict, Processor
 
     from db.settings import Settings
 
@@ -53,7 +55,7 @@ def configure(told: Settings) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=[_fields_of_event, *shared],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_rendering(told)],
         )
     )
@@ -63,6 +65,11 @@ def configure(told: Settings) -> None:
     logging.getLogger("celery.worker.consumer.consumer").addFilter(_WithoutBodies())
     for name, level in _QUIET.items():
         logging.getLogger(name).setLevel(max(level, root.level))
+
+
+def _fields_of_event(_logger: object, _method: str, told: EventDict) -> EventDict:
+    event = told["_record"].msg
+    return {**told, "event": event.name, **event.fields} if isinstance(event, Event) else told
 
 
 def _rendering(told: Settings) -> list[Processor]:

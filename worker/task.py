@@ -17,7 +17,7 @@ log = structlog.get_logger()
 
 
 class Task(celery.Task[Any, Any]):
-    """Binds task, id and attempt to every log line of a run, and times it.
+    """Binds task, id and attempt to every log line of a run, times it and counts its statements.
 
     `attempt` counts from 1 and is of the message: a task that is sent again starts over.
     """
@@ -31,7 +31,7 @@ class Task(celery.Task[Any, Any]):
         request = self.request
         with (
             bound_contextvars(task=self.name, task_id=request.id, attempt=request.retries + 1),
-            task_scope(self.name, repeatable=self.repeatable),
+            task_scope(self.name, repeatable=self.repeatable) as scope,
         ):
             started = time.perf_counter()
             told: dict[str, str] = {"outcome": "raised"}
@@ -45,5 +45,6 @@ class Task(celery.Task[Any, Any]):
                 told = {"outcome": "retried", "kind": type(retry.exc).__name__}
                 raise
             finally:
-                log.info("task.ran", **told, seconds=round(time.perf_counter() - started, 4))
+                seconds = round(time.perf_counter() - started, 4)
+                log.info("task.ran", **told, seconds=seconds, statements=scope.statements)
             return answer

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DATABASE, BROKER, CACHE = URLS
+DIRECT = "HARBOR_DATABASE_DIRECT_URL"
 GOOD = {
     DATABASE: "postgresql+psycopg://harbor:hunter2@db.internal:5432/shop",
     BROKER: "redis://:hunter2@redis.internal:6379/0",
@@ -83,6 +84,7 @@ def test_what_was_not_told_has_a_safe_default(told: None) -> None:
     assert (found.env, found.flower_address, found.flower_read_only) == ("dev", "127.0.0.1", True)
     assert (found.statement_timeout_ms, found.lock_timeout_ms) == (30_000, 5_000)
     assert found.idle_in_transaction_timeout_ms == 60_000
+    assert (found.database_pooler, found.slow_query_ms, found.repeated_statements) == ("none", 100, 50)
 
 
 def test_settings_are_read_once(told: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,6 +155,10 @@ def test_an_empty_url_is_a_missing_one(told: None, monkeypatch: pytest.MonkeyPat
         (DATABASE, "postgresql+psycopg://harbor:hunter2/shop"),
         (DATABASE, "postgresql+psycopg://harbor@db.internal:hunter2/shop"),
         (DATABASE, "sqlite:///hunter2.db"),
+        (DIRECT, "hunter2"),
+        (DIRECT, ""),
+        (DIRECT, "postgresql://harbor:hunter2@db.internal:5432/shop"),
+        (DIRECT, "postgresql+psycopg://harbor:hunter2@db.internal:5432/shop?options=hunter2"),
         (BROKER, "hunter2"),
         (BROKER, "redis://:hunter2/0"),
         (BROKER, "redis://redis.internal:hunter2/0"),
@@ -170,6 +176,9 @@ def test_an_empty_url_is_a_missing_one(told: None, monkeypatch: pytest.MonkeyPat
         ("HARBOR_LOCK_TIMEOUT_MS", "-1"),
         ("HARBOR_IDLE_IN_TRANSACTION_TIMEOUT_MS", "5 s"),
         ("HARBOR_POOL_TIMEOUT_MS", ""),
+        ("HARBOR_DATABASE_POOLER", "hunter2"),
+        ("HARBOR_SLOW_QUERY_MS", "0"),
+        ("HARBOR_REPEATED_STATEMENTS", "0"),
         ("HARBOR_WORKER_POOL", "hunter2"),
         ("HARBOR_LOG_LEVEL", "hunter2"),
         ("HARBOR_FLOWER_PORT", "65536"),
@@ -249,6 +258,47 @@ def test_messages_and_cache_in_databases_of_their_own_are_accepted(
     assert urls_of(settings())[1:] == [broker, cache]
 
 
+# ---- a direct connection ---------------------------------------------------------------------------------------------
+
+
+def test_a_direct_connection_is_the_database_url_when_nothing_stands_between(told: None) -> None:
+    assert settings().direct_url() == GOOD[DATABASE]
+
+
+@pytest.mark.parametrize("pooler", ["none", "transaction"])
+def test_a_direct_url_wins_over_the_database_url(told: None, monkeypatch: pytest.MonkeyPatch, pooler: str) -> None:
+    direct = GOOD[DATABASE].replace("5432", "6432")
+    monkeypatch.setenv("HARBOR_DATABASE_POOLER", pooler)
+    monkeypatch.setenv(DIRECT, direct)
+
+    assert settings().direct_url() == direct
+    assert "hunter2" not in repr(settings())
+
+
+def test_behind_a_pooler_a_direct_connection_must_be_named(told: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARBOR_DATABASE_POOLER", "transaction")
+
+    with pytest.raises(SettingsError, match=f"^{DIRECT} is not set"):
+        settings().direct_url()
+
+
+def test_a_direct_url_to_another_database_is_refused(told: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(DIRECT, f"{GOOD[DATABASE]}_test")
+
+    error = refusal()
+
+    assert error.ids["variable"] == DIRECT
+    assert "names another database than HARBOR_DATABASE_URL" in str(error)
+
+
+def test_a_direct_url_does_not_go_with_a_running_stack(
+    running_stack: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(DIRECT, GOOD[DATABASE])
+
+    assert refusal().ids["variable"] == " and ".join(URLS)
+
+
 # ---- secrets in files ------------------------------------------------------------------------------------------------
 
 
@@ -256,12 +306,14 @@ def test_a_secret_may_stand_in_a_file(tmp_path: Path, monkeypatch: pytest.Monkey
     for name, url in GOOD.items():
         monkeypatch.setenv(f"{name}_FILE", str(write(tmp_path / "secrets" / name, f"  {url}\n")))
     monkeypatch.setenv("HARBOR_FLOWER_PASSWORD_FILE", str(write(tmp_path / "flower", "correct horse\n")))
+    monkeypatch.setenv(f"{DIRECT}_FILE", str(write(tmp_path / "direct", GOOD[DATABASE])))
 
     found = settings()
 
     assert urls_of(found) == list(GOOD.values())
     assert found.flower_password is not None
     assert found.flower_password.get_secret_value() == "correct horse"
+    assert found.direct_url() == GOOD[DATABASE]
 
 
 def test_some_urls_may_stand_in_files_and_some_in_variables(

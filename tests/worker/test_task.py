@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -12,17 +14,40 @@ from tests.processes import wait_until
 from tests.worker.conftest import RUN_SECONDS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.worker.conftest import Worker
 
 _LOCK = 4_815_162_342  # Any number that no other test locks.
 
 
-def test_a_run_logs_its_task_id_attempt_and_seconds(worker: Worker) -> None:
+@contextmanager
+def lock_held(servers: dict[str, str]) -> Iterator[None]:
+    """Somebody else has the lock."""
+    plain = make_url(servers["HARBOR_DATABASE_URL"]).set(drivername="postgresql")
+    with psycopg.connect(plain.render_as_string(hide_password=False)) as other:
+        other.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+        yield
+
+
+def test_a_run_logs_its_task_id_attempt_seconds_and_statements(worker: Worker) -> None:
     lines = worker.run("sample.read")
 
     ran = next(line for line in lines if line["event"] == "task.ran")
     assert (ran["task"], ran["attempt"], ran["outcome"]) == ("sample.read", 1, "done")
     assert 0 <= ran["seconds"] < 10
+    assert ran["statements"] == 1
+
+
+def test_a_slow_statement_is_told_with_the_run_that_sent_it(worker: Worker, servers: dict[str, str]) -> None:
+    with lock_held(servers):
+        task_id = worker.send("sample.wait_for_lock", _LOCK)
+        slow = worker.wait_for("query.slow", task_id=task_id, attempt=1)
+    worker.wait_for("task.ran", task_id=task_id, outcome="done")
+
+    assert (slow["task"], slow["outcome"], slow["level"]) == ("sample.wait_for_lock", "LockNotAvailable", "warning")
+    assert slow["statement"] == "SELECT pg_advisory_xact_lock(%(key)s)"
+    assert str(_LOCK) not in json.dumps(worker.lines(task_id))
 
 
 def test_lines_that_a_task_logs_itself_say_which_run_they_belong_to(worker: Worker) -> None:
@@ -102,10 +127,7 @@ def test_a_leaked_connection_is_seen(new_worker: Worker) -> None:
 
 
 def test_a_lock_that_takes_too_long_is_waited_for_again(worker: Worker, servers: dict[str, str]) -> None:
-    plain = make_url(servers["HARBOR_DATABASE_URL"]).set(drivername="postgresql")
-    with psycopg.connect(plain.render_as_string(hide_password=False)) as other:
-        other.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
-
+    with lock_held(servers):
         task_id = worker.send("sample.wait_for_lock", _LOCK)
         worker.wait_for("task.ran", task_id=task_id, attempt=1)
 
