@@ -48,7 +48,7 @@ def receive(
     from db.session import transaction
 
     with transaction() as session:
-        variant_id = _variant_id(session, variant, is_sku=sku)
+        variant_id = variant_id_of(session, variant, is_sku=sku)
         stock_qty = inventory.receive(session, variant_id, qty, reason=reason)
     _report(variant_id, stock_qty, json=json)
 
@@ -71,7 +71,7 @@ def adjust(
     from db.session import transaction
 
     with transaction() as session:
-        variant_id = _variant_id(session, variant, is_sku=sku)
+        variant_id = variant_id_of(session, variant, is_sku=sku)
         stock_qty = inventory.adjust(session, variant_id, change, reason=reason)
     _report(variant_id, stock_qty, json=json)
 
@@ -121,10 +121,12 @@ def _reconcile(budget_seconds: float | None, after: int) -> "Reconciliation":
     return total
 
 
-def _variant_id(session: "Session", variant: str, *, is_sku: bool) -> int:
+def variant_id_of(session: "Session", variant: str, *, is_sku: bool) -> int:
+    """Return the id that an operator means by a variant's id or sku. Raises VariantNotFound."""
     from db import inventory
 
-    if variant.isdecimal() and not is_sku:
+    # Python refuses to read a number of thousands of digits; one that long is no id, but may be a sku.
+    if variant.isdecimal() and len(variant) < 20 and not is_sku:  # noqa: PLR2004
         return int(variant)
     try:
         return inventory.variant_id_of(session, variant)

@@ -1,4 +1,4 @@
-"""`harbor reservations`: look at holds, and end them by hand."""
+"""`harbor reservations`: look at holds, change and end them by hand, and see which payments have to go back."""
 
 import sys
 from dataclasses import asdict
@@ -7,19 +7,31 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from cli import refunds
 from cli.errors import explain
 from cli.hints import typed
+from cli.inventory import variant_id_of
 from cli.output import Json, as_json, shown, table
+from cli.possible import possible
 from db.errors import HarborError
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
     from db.reservations import HoldDetails, ListedHold
 
 app = typer.Typer(
-    no_args_is_help=True, help="Look at holds, and end them by hand.", epilog="Example: harbor reservations list --due"
+    no_args_is_help=True,
+    help="Look at holds, change and end them by hand, and see which payments have to go back.",
+    epilog="Example: harbor reservations list --due",
 )
 
 _SWEEP_SLICE = timedelta(seconds=4)
+_THIRTY_DAYS_IN_MINUTES = 30 * 24 * 60  # The most that `extend` takes; a timedelta takes much more, but not all.
+
+
+class KeptTwice(HarborError):
+    """Variant {variant_id} is named twice by --keep."""
 
 
 @app.command("list", epilog="Example: harbor reservations list --state held --limit 20")
@@ -34,7 +46,10 @@ def list_(
     after: Annotated[int | None, typer.Option(help="Go on behind this id, the last one of the page before.")] = None,
     json: Json = False,
 ) -> None:
-    """List holds, newest first. `--after` with the last id of a page gives the next one."""
+    """List holds, newest first. `--after` with the last id of a page gives the next one.
+
+    The units are those that a hold still has, or had when it ended.
+    """
     from db import reservations
     from db.reservations import HoldState
     from db.session import snapshot
@@ -80,7 +95,7 @@ def show(reservation_id: Annotated[int, typer.Argument(help="The hold's id.")], 
 
     with snapshot() as session:
         hold = reservations.show(session, reservation_id)
-    can = _possible(hold)
+    can = possible(hold)
     if json:
         as_json({**asdict(hold), "can": list(can)})
         return
@@ -90,8 +105,11 @@ def show(reservation_id: Annotated[int, typer.Argument(help="The hold's id.")], 
         "State": _state(hold),
         "Created": hold.created_at,
         "Expires": hold.expires_at,
+        "Maximum": hold.max_expires_at if hold.state == "held" else None,
+        "Extended": _times(hold.extend_count),
         "Ended": hold.resolved_at,
         "Payment": hold.payment_ref,
+        "Revived from": hold.revived_from,
     }
     for name, value in told.items():
         if value is not None:
@@ -103,44 +121,94 @@ def show(reservation_id: Annotated[int, typer.Argument(help="The hold's id.")], 
         print(typed(sentence))
 
 
-def _possible(hold: "HoldDetails") -> dict[str, str]:
-    """Return what can be done with a hold, each with the sentence that says how."""
-    if hold.due:
-        return {"expire": "Its time is over: the next sweep ends it, or `harbor reservations expire` now."}
-    if hold.state == "held":
-        return {
-            "confirm": "The task reservations.confirm sells it, with a payment.",
-            "release": f"`harbor reservations release {hold.id}` gives its units back.",
-        }
-    if hold.state == "confirmed":
-        return {"take_back": "It is sold. What a customer returns is put back on sale with inventory.take_back."}
-    return {}
+def _times(count: int) -> str | None:
+    return None if count == 0 else "once" if count == 1 else f"{count} times"
 
 
-@app.command(epilog="Example: harbor reservations release 42 43")
+@app.command(epilog="Example: harbor reservations extend 42 --minutes 30")
+def extend(
+    reservation_id: Annotated[int, typer.Argument(help="The hold's id.")],
+    *,
+    minutes: Annotated[
+        int, typer.Option(min=1, max=_THIRTY_DAYS_IN_MINUTES, help="How long it is to last from now.")
+    ] = 15,
+    json: Json = False,
+) -> None:
+    """Let a hold last longer. It never gets shorter, and never lasts beyond the most that it was given at first."""
+    from db import reservations
+    from db.session import transaction
+
+    with transaction() as session:
+        reservations.extend(session, reservation_id, hold=timedelta(minutes=minutes))
+        hold = reservations.show(session, reservation_id)
+    if json:
+        as_json(asdict(hold))
+        return
+    most = "and cannot last longer"
+    if hold.expires_at < hold.max_expires_at:
+        most = f"at the most until {shown(hold.max_expires_at)}"
+    print(f"Reservation {hold.id} of order {shown(hold.order_id)} is held until {shown(hold.expires_at)}, {most}.")
+
+
+@app.command(
+    epilog="Example: harbor reservations release 42 43, or harbor reservations release 42 --keep HBR-MUG-01-BLUE=1"
+)
 def release(
     reservation_ids: Annotated[list[int], typer.Argument(help="Ids of holds.")],
     *,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="VARIANT=UNITS",
+            help="Of one hold, give back all but these; once per variant. A number is its id, anything else its sku.",
+        ),
+    ] = None,
+    sku: Annotated[bool, typer.Option("--sku", help="--keep names skus, though they are numbers.")] = False,
     json: Json = False,
 ) -> None:
     """Give the units of holds back, each hold by itself: one that cannot be released does not keep the others."""
     from db import reservations
     from db.session import transaction
 
+    wanted = [_named(one) for one in keep or ()]
+    if wanted and len(reservation_ids) != 1:
+        raise typer.BadParameter(f"is for one hold, and was given {len(reservation_ids)}.", param_hint="'--keep'")
     released = []
     for reservation_id in reservation_ids:
         try:
             with transaction() as session:
-                released.append(reservations.release(session, reservation_id))
+                left = _kept(session, wanted, is_sku=sku) if wanted else None
+                released.append(reservations.release(session, reservation_id, left))
         except HarborError as error:
             sys.stderr.write(f"harbor: {explain(error)}\n")
     if json:
         as_json([asdict(hold) for hold in released])
     else:
         for hold in released:
-            print(f"Reservation {hold.id} of order {shown(hold.order_id)} is released.")
+            ends = f"keeps {sum(left.values())} units" if left else "is released"
+            print(f"Reservation {hold.id} of order {shown(hold.order_id)} {ends}.")
     if len(released) < len(reservation_ids):
         raise typer.Exit(1)
+
+
+def _named(keep: str) -> tuple[str, int]:
+    variant, _, units = keep.rpartition("=")
+    try:
+        if variant:
+            return variant, int(units)
+    except ValueError:
+        pass
+    raise typer.BadParameter(f"must be like HBR-MUG-01-BLUE=2, and was {keep!r}.", param_hint="'--keep'")
+
+
+def _kept(session: "Session", wanted: list[tuple[str, int]], *, is_sku: bool) -> dict[int, int]:
+    kept: dict[int, int] = {}
+    for variant, units in wanted:
+        variant_id = variant_id_of(session, variant, is_sku=is_sku)
+        if variant_id in kept:
+            raise KeptTwice(variant_id=variant_id)
+        kept[variant_id] = units
+    return kept
 
 
 @app.command(epilog="Example: harbor reservations expire")
@@ -168,3 +236,6 @@ def expire(
         as_json({"expired": expired, "finished": finished})
     else:
         print(f"{expired} holds expired{'; nothing else is due.' if finished else ', and there may be more.'}")
+
+
+app.add_typer(refunds.app)

@@ -61,9 +61,9 @@ def up(
 
 def urls_are_told() -> bool:
     """Return whether the environment names servers, and not a running `harbor up`."""
-    from db.settings import URLS
+    from db.settings import DIRECT_URL, URLS
 
-    return any(os.environ.get(name) or os.environ.get(f"{name}_FILE") for name in URLS)
+    return any(os.environ.get(name) or os.environ.get(f"{name}_FILE") for name in (*URLS, DIRECT_URL))
 
 
 @contextmanager

@@ -111,6 +111,26 @@ class InvalidHold(InvalidInput):
     """{field} of order {order_id} {problem}, and was {value}."""
 
 
+class InvalidExtension(InvalidInput):
+    """{field} for reservation {reservation_id} {problem}, and was {value}."""
+
+
+class InvalidWait(InvalidInput):
+    """{field} for variant {variant_id} {problem}, and was {value}."""
+
+
+class InvalidKeep(InvalidInput):
+    """keep of reservation {reservation_id} {problem}, and was {value}."""
+
+
+class InvalidRequest(InvalidInput):
+    """requests[{place}] must be a HoldRequest, and was {value}."""
+
+
+class InvalidRequests(InvalidInput):
+    """requests {problem}, and was {value}."""
+
+
 class InvalidBudget(InvalidInput):
     """{field} must be a timedelta or None, and was {value}."""
 
@@ -153,6 +173,10 @@ class InsufficientStock(HarborError):
     """Order {order_id} cannot be reserved: variant {variant_ids} has too few units free to sell."""
 
 
+class VariantBusy(HarborError):
+    """Variant {variant_id} has more buyers at this moment than can be served in time; try again."""
+
+
 class OrderAlreadyReserved(HarborError):
     """Order {order_id} is held by reservation {reservation_id} for other lines; release that one first."""
 
@@ -181,9 +205,17 @@ class ReservationConfirmed(ReservationResolved):
     """Reservation {reservation_id} has been confirmed; its units are sold. A return is `inventory.take_back`."""
 
 
+class KeepsTooMuch(HarborError):
+    """Reservation {reservation_id} cannot keep that much: it has fewer units of variant {variant_ids}."""
+
+
 class PaymentMismatch(ReservationConfirmed):
     """Reservation {reservation_id} has been confirmed with another payment; refund this one."""
 
 
 class PaymentRefInUse(HarborError):
-    """Reservation {reservation_id} cannot be confirmed: its payment_ref already confirmed reservation {other_id}."""
+    """Reservation {reservation_id} cannot be confirmed: its payment_ref was already used for reservation {other_id}."""
+
+
+class PaymentToRefund(HarborError):
+    """Reservation {reservation_id} cannot be confirmed with a payment that has to be refunded."""

@@ -1,10 +1,14 @@
 """Holds on stock: taken all or nothing, ended exactly once, and given back on time.
 
-    reserve      takes units for an order and returns a hold that ends by itself
-    confirm      sells what a hold has
-    release      gives it back
-    expire_due   gives back what nobody confirmed in time
-    page, show   what there is to know about holds
+    reserve                 takes units for an order and returns a hold that ends by itself
+    reserve_many            does so for many orders at once
+    extend                  lets a hold last longer
+    confirm                 sells what a hold has
+    confirm_or_reacquire    sells it also when the payment came late, or says that the money has to go back
+    release                 gives it back, all or part of it
+    expire_due              gives back what nobody confirmed in time
+    page, show, refunds     what there is to know about holds and payments that have to go back
+    slot                    one of few places before a hot variant
 
 Locks are taken in one order everywhere, so that no two of these can wait for each other: reservations ascending, the
 new hold of this order, variants ascending. So a transaction has one call that moves units; a second one would begin on
@@ -12,6 +16,8 @@ the left again. They are meant for READ COMMITTED, PostgreSQL's default: in a st
 answer from the transaction's snapshot.
 """
 
+from db.reservations.admission import slot
+from db.reservations.deadline import extend
 from db.reservations.expire import BatchSize, expire_due
 from db.reservations.hold import (
     DEFAULT_HOLD,
@@ -21,7 +27,11 @@ from db.reservations.hold import (
     StockReservation,
     StockReservationLine,
 )
-from db.reservations.read import HoldDetails, HoldLine, ListedHold, page, show
+from db.reservations.late import confirm_or_reacquire
+from db.reservations.many import reserve_many
+from db.reservations.read import HoldDetails, HoldLine, ListedHold, ListedRefund, page, refunds, show
+from db.reservations.refund import RefundReason, RefundRequired, RequiredRefund
+from db.reservations.request import HoldRequest
 from db.reservations.resolve import confirm, release
 from db.reservations.take import reserve
 
@@ -32,14 +42,24 @@ __all__ = [
     "Hold",
     "HoldDetails",
     "HoldLine",
+    "HoldRequest",
     "HoldState",
     "ListedHold",
+    "ListedRefund",
+    "RefundReason",
+    "RefundRequired",
+    "RequiredRefund",
     "StockReservation",
     "StockReservationLine",
     "confirm",
+    "confirm_or_reacquire",
     "expire_due",
+    "extend",
     "page",
+    "refunds",
     "release",
     "reserve",
+    "reserve_many",
     "show",
+    "slot",
 ]

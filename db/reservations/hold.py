@@ -4,7 +4,8 @@
     held → released    somebody gave it back before its time was over
     held → expired     its time was over, and a sweep or a buyer who needed the units closed it
 
-The three on the right are final: a late payment makes a new hold, a return is `inventory.take_back`. Units move only in
+The three on the right are final: a late payment makes a new hold, which `revived_from` ties to the one that was paid
+for; a return is `inventory.take_back`. Units move only in
 the transaction that wins the conditional update of `state`, so no hold gives its units back twice.
 """
 

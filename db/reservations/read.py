@@ -1,4 +1,4 @@
-"""What there is to know about holds, read without a lock: pages by id, so that page 1,000 costs what page 1 does.
+"""What there is to know about holds and refunds, read without a lock: page 1,000 costs what page 1 does.
 
 A filter by order, or by a state that is rare, reads past everything that it does not want: for an operator's question,
 not for a request of the shop.
@@ -6,15 +6,16 @@ not for a request of the shop.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, tuple_
 
 from db.checks import checked_id, checked_limit, checked_text
-from db.errors import InvalidState, ReservationNotFound, shown
+from db.errors import InvalidState, InvalidText, ReservationNotFound, shown
 from db.inventory import Variant
 from db.reservations.hold import HoldState, StockReservation, StockReservationLine
+from db.reservations.refund import RefundReason, RequiredRefund
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -27,10 +28,15 @@ MAX_PAGE: Final = 1_000
 # The database's clock, as everywhere: a hold is due whether or not a sweep has come by.
 _DUE = (StockReservation.state == HoldState.HELD) & (StockReservation.expires_at <= func.statement_timestamp())
 
+_LEFT = StockReservationLine.qty - StockReservationLine.released_qty
+
 
 @dataclass(frozen=True, slots=True)
 class ListedHold:
-    """A hold in a list; `units` are those of all its lines, `due` that its time is over and no sweep has met it."""
+    """A hold in a list, with the lines and units that it has, or had when it ended, and not those given back before.
+
+    `due` says that its time is over and no sweep has met it.
+    """
 
     id: int
     order_id: str
@@ -102,7 +108,7 @@ def page(
         wanted.append(_DUE)
     if after is not None:
         wanted.append(StockReservation.id < checked_id("after", after))
-    ours = StockReservationLine.reservation_id == StockReservation.id
+    ours = (StockReservationLine.reservation_id == StockReservation.id) & (_LEFT > 0)
     rows = session.execute(
         select(
             StockReservation.id,
@@ -113,7 +119,7 @@ def page(
             StockReservation.expires_at,
             StockReservation.resolved_at,
             select(func.count()).where(ours).scalar_subquery().label("lines"),
-            select(func.coalesce(func.sum(StockReservationLine.qty), 0)).where(ours).scalar_subquery().label("units"),
+            select(func.coalesce(func.sum(_LEFT), 0)).where(ours).scalar_subquery().label("units"),
         )
         .where(*wanted)
         .order_by(StockReservation.id.desc())
@@ -164,3 +170,46 @@ def show(session: Session, reservation_id: int) -> HoldDetails:
         resolved_at=hold.resolved_at,
         lines=[HoldLine(*line) for line in lines],
     )
+
+
+# ---- refunds ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ListedRefund:
+    """A payment that has to go back, or has gone: only who gives it back knows. `variant_ids` were missing, if any."""
+
+    payment_ref: str = field(repr=False)
+    order_id: str
+    reservation_id: int
+    reason: RefundReason
+    variant_ids: list[int]
+    created_at: datetime
+
+
+def refunds(session: Session, *, limit: int = 50, after: str | None = None) -> list[ListedRefund]:
+    """Return the payments that had to go back, newest first: at most `limit`, and those behind `after`.
+
+    Args:
+        session: any session; nothing is locked.
+        limit: 1 to 1,000.
+        after: the payment_ref with which the page before ended.
+
+    Raises:
+        InvalidInput: limit is out of range, or no such payment had to go back.
+    """
+    place = tuple_(RequiredRefund.created_at, RequiredRefund.payment_ref)
+    wanted = select(RequiredRefund)
+    if after is not None:
+        before = session.get(RequiredRefund, checked_text("after", after, secret=True))
+        if before is None:
+            raise InvalidText(field="after", problem="must be the payment_ref of a refund", value="not shown")
+        wanted = wanted.where(place < tuple_(before.created_at, before.payment_ref))
+    newest = wanted.order_by(RequiredRefund.created_at.desc(), RequiredRefund.payment_ref.desc())
+    found = session.scalars(newest.limit(checked_limit("limit", limit, most=MAX_PAGE)))
+    return [
+        ListedRefund(
+            row.payment_ref, row.order_id, row.reservation_id, RefundReason(row.reason), row.variant_ids, row.created_at
+        )
+        for row in found
+    ]

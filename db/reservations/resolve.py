@@ -2,58 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING
 
-from sqlalchemy import Row, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import text
 
 from db.checks import checked_id, checked_text
-from db.errors import (
-    HarborError,
-    PaymentMismatch,
-    PaymentRefInUse,
-    ReservationConfirmed,
-    ReservationExpired,
-    ReservationNotFound,
-    ReservationReleased,
-)
+from db.errors import InvalidKeep, KeepsTooMuch, PaymentMismatch, PaymentToRefund, ReservationConfirmed
+from db.reservations import sale
 from db.reservations.hold import Hold, HoldState
+from db.reservations.refund import refund_of
+from db.reservations.request import checked_lines, hash_of
+from db.reservations.state import ended, hold_of, read
 from db.reservations.units import close, closing, give_back
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from sqlalchemy.orm import Session
-
-# The deadline is the database's clock at the statement, and strict: a hold that is due has expired whether or not a
-# sweep has come by, so the answer never depends on the sweep's timing.
-_CONFIRM = text("""
-WITH sold AS (
-  UPDATE stock_reservations
-     SET state = 'confirmed', resolved_at = statement_timestamp(), payment_ref = :payment_ref
-   WHERE id = :reservation_id AND state = 'held' AND expires_at > statement_timestamp()
-  RETURNING id, order_id, state, expires_at),
-sales AS (
-  INSERT INTO stock_movements (variant_id, kind, qty, reservation_id)
-  SELECT l.variant_id, 'sale', l.released_qty - l.qty, sold.id
-    FROM sold JOIN stock_reservation_lines l ON l.reservation_id = sold.id
-   WHERE l.qty > l.released_qty)
-SELECT id, order_id, state, expires_at FROM sold
-""")
-
-_RELEASE = closing(
-    HoldState.RELEASED,
-    """SELECT id FROM stock_reservations
-        WHERE id = :reservation_id AND state = 'held' AND expires_at > statement_timestamp()
-          FOR NO KEY UPDATE""",
-)
-
-_READ = text("""
-SELECT id, order_id, state, expires_at, payment_ref
-  FROM stock_reservations WHERE id = :reservation_id
-""")
-
-_PAYMENT_REF_INDEX: Final = "uq_stock_reservations_payment_ref"
 
 
 def confirm(session: Session, reservation_id: int, payment_ref: str) -> Hold:
@@ -65,67 +30,103 @@ def confirm(session: Session, reservation_id: int, payment_ref: str) -> Hold:
         InvalidInput: reservation_id is no id, or payment_ref is empty, over 200 characters or not storable.
         PaymentMismatch: it is confirmed already, with another payment.
         PaymentRefInUse: this payment confirmed another reservation.
+        PaymentToRefund: `confirm_or_reacquire` has said that this payment has to be refunded.
         ReservationExpired, ReservationReleased: its units are back on sale.
         ReservationNotFound: there is no such reservation.
     """
-    told = {"reservation_id": checked_id("reservation_id", reservation_id), "payment_ref": payment_ref}
+    checked_id("reservation_id", reservation_id)
     checked_text("payment_ref", payment_ref, secret=True)
-    try:
-        with session.begin_nested():
-            sold = session.execute(_CONFIRM, told).one_or_none()
-    except IntegrityError as error:
-        raise _used_payment(session, error, told) from None
+    sale.lock_payment(session, payment_ref)
+    sold = sale.sell(session, sale.IN_TIME, reservation_id, payment_ref)
     if sold is not None:
-        return _hold(sold)
-    row = _read(session, reservation_id)
+        return sold
+    row = read(session, reservation_id)
     if row.state == HoldState.CONFIRMED:
         if row.payment_ref == payment_ref:
-            return _hold(row)
+            return hold_of(row)
         raise PaymentMismatch(reservation_id=reservation_id)
-    raise _ended(row)
+    if refund_of(session, payment_ref) is not None:
+        raise PaymentToRefund(reservation_id=reservation_id)
+    raise ended(row)
 
 
-def release(session: Session, reservation_id: int) -> Hold:
-    """Give a hold's units back before its time is over. The same release again returns the same hold.
+_RELEASE = closing(
+    HoldState.RELEASED,
+    """SELECT id FROM stock_reservations
+        WHERE id = :reservation_id AND state = 'held' AND expires_at > statement_timestamp()
+          FOR NO KEY UPDATE""",
+)
+
+
+def release(session: Session, reservation_id: int, keep: Mapping[int, int] | None = None) -> Hold:
+    """Give a hold's units back before its time is over, all or all but some. The same release again changes nothing.
+
+    Args:
+        session: the caller's session; nothing is committed.
+        reservation_id: the hold.
+        keep: variant id to the units that stay held; the hold lives on, for these lines only. Nothing to keep ends it.
 
     Raises:
-        InvalidId: reservation_id is no id.
+        InvalidInput: reservation_id is no id, or keep does not map variant ids to units.
+        KeepsTooMuch: the hold has fewer units of some variant than are to be kept; nothing was given back.
         ReservationConfirmed, ReservationExpired: it ended in another way.
         ReservationNotFound: there is no such reservation.
+        ReservationReleased: there is nothing left to keep.
     """
-    told = {"reservation_id": checked_id("reservation_id", reservation_id)}
-    closed = close(session, _RELEASE, told)
+    checked_id("reservation_id", reservation_id)
+    if keep is not None and (keep or not isinstance(keep, Mapping)):
+        return _release_but(session, reservation_id, _checked_keep(reservation_id, keep))
+    closed = close(session, _RELEASE, {"reservation_id": reservation_id})
     give_back(session, closed.units)
-    row = _read(session, reservation_id)
+    row = read(session, reservation_id)
     if row.state == HoldState.RELEASED:
-        return _hold(row)
+        return hold_of(row)
     if row.state == HoldState.CONFIRMED:
         raise ReservationConfirmed(reservation_id=reservation_id)
-    raise _ended(row)
+    raise ended(row)
 
 
-def _read(session: Session, reservation_id: int) -> Row[Any]:
-    row = session.execute(_READ, {"reservation_id": reservation_id}).one_or_none()
-    if row is None:
-        raise ReservationNotFound(reservation_id=reservation_id)
-    return row
+# ---- partial release -------------------------------------------------------------------------------------------------
+
+_LOCK = text("""
+SELECT id, order_id, state, expires_at FROM stock_reservations
+ WHERE id = :reservation_id AND state = 'held' AND expires_at > statement_timestamp()
+   FOR NO KEY UPDATE
+""")
+
+_LEFT = text("""
+SELECT variant_id, qty - released_qty AS qty FROM stock_reservation_lines
+ WHERE reservation_id = :reservation_id AND qty > released_qty ORDER BY variant_id
+""")
+
+# From here on the hold is one for the lines that it kept: the order's first wish, sent again, must not be answered
+# with a hold that has fewer units.
+_KEEP = text("""
+WITH kept AS (UPDATE stock_reservations SET request_hash = :request_hash WHERE id = :reservation_id)
+UPDATE stock_reservation_lines l SET released_qty = l.released_qty + w.qty
+  FROM unnest(CAST(:variant_ids AS bigint[]), CAST(:qtys AS int[])) AS w(variant_id, qty)
+ WHERE l.reservation_id = :reservation_id AND l.variant_id = w.variant_id
+""")
 
 
-def _hold(row: Row[Any]) -> Hold:
-    return Hold(row.id, row.order_id, HoldState(row.state), row.expires_at)
+def _checked_keep(reservation_id: int, keep: object) -> dict[int, int]:
+    return checked_lines(keep, partial(InvalidKeep, reservation_id=reservation_id))
 
 
-def _ended(row: Row[Any]) -> HarborError:
-    """Return the error for a hold that is over: released, expired, or past its time and only waiting for the sweep."""
-    kind = ReservationReleased if row.state == HoldState.RELEASED else ReservationExpired
-    return kind(reservation_id=row.id)
-
-
-def _used_payment(session: Session, error: IntegrityError, told: dict[str, Any]) -> Exception:
-    """Return PaymentRefInUse when that is what the database refused; anything else goes on as it came."""
-    diagnosis = getattr(error.orig, "diag", None)
-    if diagnosis is None or diagnosis.constraint_name != _PAYMENT_REF_INDEX:
-        return error
-    other = text("SELECT id FROM stock_reservations WHERE payment_ref = :payment_ref")
-    other_id = session.execute(other, {"payment_ref": told["payment_ref"]}).scalar()
-    return PaymentRefInUse(reservation_id=told["reservation_id"], other_id=other_id)
+def _release_but(session: Session, reservation_id: int, keep: Mapping[int, int]) -> Hold:
+    """Give back what is beyond `keep`. It says what is left, not what goes, so that a retry finds nothing to do."""
+    told = {"reservation_id": reservation_id}
+    live = session.execute(_LOCK, told).one_or_none()
+    if live is None:
+        row = read(session, reservation_id)
+        raise ReservationConfirmed(reservation_id=row.id) if row.state == HoldState.CONFIRMED else ended(row)
+    left = {row.variant_id: row.qty for row in session.execute(_LEFT, told)}
+    if short := [variant_id for variant_id, qty in keep.items() if left.get(variant_id, 0) < qty]:
+        raise KeepsTooMuch(reservation_id=reservation_id, variant_ids=short)
+    freed = {variant_id: qty - keep.get(variant_id, 0) for variant_id, qty in left.items()}
+    freed = {variant_id: qty for variant_id, qty in freed.items() if qty}
+    if freed:
+        gone = {"variant_ids": list(freed), "qtys": list(freed.values())}
+        session.execute(_KEEP, {**told, **gone, "request_hash": hash_of(keep)})
+        give_back(session, freed)
+    return hold_of(live)

@@ -1,11 +1,7 @@
 from __future__ import annotations
 
-import base64
 import os
 import re
-import urllib.error
-import urllib.request
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,62 +9,16 @@ import psutil
 import pytest
 
 from tests.broker import own_broker
-from tests.processes import ROOT, Process, process, program, python, run, wait_until
+from tests.flower import PASSWORD, START_SECONDS, Page, page_of
+from tests.processes import ROOT, process, program, python, run, wait_until
 from worker.arguments import primary_keys_only
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-PASSWORD = "correct-horse"
 PAYMENT = "pay-s3cret"
 CONFIRM = ["-m", "celery", "-A", "worker", "call", "reservations.confirm", "--args", f'[41, "{PAYMENT}"]']
-START_SECONDS = 30
-
-
-@dataclass(frozen=True)
-class Page:
-    """A running Flower."""
-
-    process: Process
-    url: str
-
-    def get(self, path: str, password: str | None = PASSWORD) -> tuple[int, str]:
-        """The status and the text of an answer."""
-        return self._ask(path, password, None)
-
-    def post(self, path: str) -> int:
-        """The status of the answer to an order."""
-        return self._ask(path, PASSWORD, b"")[0]
-
-    def _ask(self, path: str, password: str | None, body: bytes | None) -> tuple[int, str]:
-        request = urllib.request.Request(f"{self.url}{path}", data=body)
-        if password is not None:
-            credentials = base64.b64encode(f"harbor:{password}".encode()).decode()
-            request.add_header("Authorization", f"Basic {credentials}")
-        try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, ""
-
-
-def page_of(flower: Process) -> Page:
-    """The page, once it answers."""
-    wait_until(lambda: re.search(r"Flower is at (http://\S+)", flower.text()), START_SECONDS, flower)
-    found = re.search(r"Flower is at (http://\S+)", flower.text())
-    assert found is not None
-    page = Page(flower, found[1])
-
-    def answers() -> bool:
-        try:
-            return page.get("/healthcheck")[0] == 200
-        except urllib.error.URLError:
-            return False
-
-    wait_until(answers, START_SECONDS, flower)
-    return page
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +141,7 @@ def test_in_dev_a_password_is_made_up_and_printed(environ: dict[str, str], tmp_p
         assert page.get("/", password="None")[0] == 401
         assert password not in " ".join(psutil.Process(running.popen.pid).cmdline())
         # Asked to be writable, it looks for the worker.
-        assert Page(running, page.url)._ask("/api/worker/shutdown/x", password, b"")[0] == 404
+        assert page.post("/api/worker/shutdown/x", password=password) == 404
 
 
 @pytest.mark.parametrize("password", [None, ""])

@@ -1,13 +1,20 @@
 from __future__ import annotations
 
+import os
+import re
+import shlex
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
 from db import inventory
+from db.reservations import Hold
 from db.session import transaction
-from tests.db.holds import hold_in, many_due, reserved, state_of
+from tests.broker import own_broker
+from tests.db.holds import extended, hold_in, kept, many_due, paid, reserved, state_of
 from tests.factories import make_variant, make_variants, stock_of
+from tests.processes import run
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Harbor
@@ -116,7 +123,7 @@ def test_a_hold_is_shown_with_its_lines(harbor: Harbor) -> None:
 @pytest.mark.parametrize(
     ("state", "can", "says"),
     [
-        ("held", ["confirm", "release"], "harbor reservations release"),
+        ("held", ["confirm", "extend", "release"], "harbor reservations release"),
         ("due", ["expire"], "harbor reservations expire"),
         ("confirmed", ["take_back"], "payment-1"),
         ("released", [], "released"),
@@ -133,31 +140,57 @@ def test_a_hold_says_what_can_be_done_with_it(harbor: Harbor, state: str, can: l
     assert says in text.out
 
 
-def test_units_of_released_holds_are_back_on_sale(harbor: Harbor) -> None:
+def test_a_hold_says_how_far_it_was_and_can_be_extended(harbor: Harbor) -> None:
+    hold = reserved("order-1", {make_variant(stock=1): 1})
+    before = harbor("reservations", "show", hold.id).out
+    for minutes in (20, 30):
+        extended(hold.id, timedelta(minutes=minutes))
+    twice = harbor("reservations", "show", hold.id).out
+    extended(hold.id, timedelta(days=1))
+    at_its_end = harbor("reservations", "show", hold.id)
+    most = harbor("reservations", "show", hold.id, "--json").json()
+
+    assert "Extended" not in before
+    assert "Extended     2 times\n" in twice
+    assert f"harbor reservations extend {hold.id} --minutes 15" in twice.replace("harbor'", "harbor")
+    assert most["expires_at"] == most["max_expires_at"]
+    assert f"Maximum      {datetime.fromisoformat(most['max_expires_at']):%Y-%m-%d %H:%M:%S}Z" in at_its_end.out
+    assert most["can"] == ["confirm", "release"]
+
+
+def test_a_hold_that_was_revived_says_which_one_was_paid_for(harbor: Harbor) -> None:
+    ended = hold_in("released", "order-1", {make_variant(stock=1): 1})
+    paid_late = paid(ended)
+    assert isinstance(paid_late, Hold)
+
+    answer = harbor("reservations", "show", paid_late.id)
+
+    assert f"Revived from {ended}\n" in answer.out
+
+
+def test_the_commands_that_a_hold_shows_work_as_shown(harbor: Harbor, servers: dict[str, str]) -> None:
     variant_id = make_variant(stock=5)
-    first, second = (reserved(order_id, {variant_id: 2}).id for order_id in ("order-1", "order-2"))
+    hold = reserved("order-1", {variant_id: 3})
+    shown = harbor("reservations", "show", hold.id).out
+    confirm, extend, release, keep = re.findall(r"`([^`]+)`", shown)
 
-    answer = harbor("reservations", "release", first, second, "--json")
+    with own_broker(servers) as broker:
+        called = run(["sh", "-c", confirm], {**os.environ, "HARBOR_BROKER_URL": broker.url})
+        assert (called.returncode, broker.lengths()) == (0, {"expiry": 1})
+    for command in (extend, f"{release} {keep}", release):
+        assert harbor(*shlex.split(command)[1:]).code == 0
 
-    assert answer.code == 0
-    assert [(hold["id"], hold["state"]) for hold in answer.json()] == [(first, "released"), (second, "released")]
-    assert stock_of(variant_id) == 5
+    assert state_of(hold.id) == "released"
 
 
-def test_a_hold_that_cannot_be_released_does_not_keep_the_others(harbor: Harbor) -> None:
-    variant_id = make_variant(stock=5)
-    sold = hold_in("confirmed", "order-1", {variant_id: 2})
-    held = reserved("order-2", {variant_id: 2}).id
+def test_a_list_counts_what_a_hold_still_has(harbor: Harbor) -> None:
+    first, second = make_variants(2, stock=10)
+    hold = reserved("order-1", {first: 5, second: 3})
+    kept(hold.id, {first: 2})
 
-    answer = harbor("reservations", "release", 999_999, sold, held)
+    (listed,) = harbor("reservations", "list", "--json").json()
 
-    assert answer.code == 1
-    assert answer.err.splitlines() == [
-        "harbor: Reservation 999999 does not exist.",
-        f"harbor: Reservation {sold} has been confirmed; its units are sold. A return is `inventory.take_back`.",
-    ]
-    assert answer.out == f"Reservation {held} of order order-2 is released.\n"
-    assert state_of(held) == "released"
+    assert (listed["lines"], listed["units"]) == (1, 2)
 
 
 def test_everything_due_is_expired(harbor: Harbor) -> None:

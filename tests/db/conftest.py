@@ -42,7 +42,7 @@ def database(shared: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterato
     if engine.engine().url != make_url(shared["HARBOR_DATABASE_URL"]):
         engine.dispose()
     with engine.engine().begin() as connection:
-        for table in ("stock_reservations", "stock_movements", "products"):
+        for table in ("required_refunds", "stock_reservations", "stock_movements", "products"):
             connection.execute(text(f"DELETE FROM {table}"))
     yield
     settings.cache_clear()

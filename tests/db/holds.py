@@ -5,16 +5,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from db import inventory, reservations
+from db.reservations import DEFAULT_HOLD
 from db.session import transaction
-from tests.db.sql import change, make_due, rows, value
+from tests.db.sql import change, everything, make_due, rows, touched_nothing, value
+from tests.factories import make_variant
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import timedelta
+    from typing import Any
 
-    from db.reservations import Hold
+    from db.errors import HarborError
+    from db.reservations import Hold, HoldRequest, RefundRequired
 
 PAYMENT = "payment-1"
 MISSING = 999_999
+
+
+def received(variant_id: int, qty: int) -> None:
+    """Commit a delivery."""
+    with transaction() as session:
+        inventory.receive(session, variant_id, qty)
 
 
 def reserved(order_id: str, lines: Mapping[int, int]) -> Hold:
@@ -33,6 +44,39 @@ def released(reservation_id: int) -> Hold:
     """Commit the release of a hold."""
     with transaction() as session:
         return reservations.release(session, reservation_id)
+
+
+def extended(reservation_id: int, hold: timedelta = DEFAULT_HOLD) -> Hold:
+    """Commit a longer life of a hold."""
+    with transaction() as session:
+        return reservations.extend(session, reservation_id, hold=hold)
+
+
+def kept(reservation_id: int, keep: Mapping[int, int]) -> Hold:
+    """Commit the release of all of a hold but `keep`."""
+    with transaction() as session:
+        return reservations.release(session, reservation_id, keep)
+
+
+def paid(reservation_id: int, payment_ref: str = PAYMENT) -> Hold | RefundRequired:
+    """Commit the answer to a payment, in time or late."""
+    with transaction() as session:
+        return reservations.confirm_or_reacquire(session, reservation_id, payment_ref)
+
+
+def paid_again(reservation_id: int, answer: Hold | RefundRequired) -> bool:
+    """Whether PAYMENT is answered in this way once more, and nothing is written or locked."""
+    before = everything()
+    with transaction() as session:
+        again = reservations.confirm_or_reacquire(session, reservation_id, PAYMENT)
+        untouched = touched_nothing(session)
+    return (again, untouched, everything()) == (answer, True, before)
+
+
+def reserved_many(*requests: HoldRequest) -> list[Hold | HarborError]:
+    """Commit the holds of a batch."""
+    with transaction() as session:
+        return reservations.reserve_many(session, requests)
 
 
 def swept(limit: int = 500) -> int:
@@ -80,6 +124,14 @@ def hold_in(state: str, order_id: str, lines: Mapping[int, int]) -> int:
     return reservation_id
 
 
+def sold_out() -> tuple[int, int]:
+    """Commit an expired hold of order-1 and one of order-2 that has its units; return the first and the variant."""
+    variant_id = make_variant(stock=2)
+    old = hold_in("expired", "order-1", {variant_id: 2})
+    reserved("order-2", {variant_id: 2})
+    return old, variant_id
+
+
 def state_of(reservation_id: int) -> str:
     """The state of a hold as its row says it."""
     return str(value("SELECT state FROM stock_reservations WHERE id = :id", id=reservation_id))
@@ -89,6 +141,17 @@ def sales_of(reservation_id: int) -> list[tuple[int, int]]:
     """The sales of a hold: variant id and units, ascending."""
     sales = "SELECT variant_id, qty FROM stock_movements WHERE kind = 'sale' AND reservation_id = :id ORDER BY 1"
     return [(variant_id, qty) for variant_id, qty in rows(sales, id=reservation_id)]
+
+
+def lines_of(reservation_id: int) -> dict[int, int]:
+    """What a hold still has, or had at its end: variant id to units."""
+    lines = "SELECT variant_id, qty - released_qty FROM stock_reservation_lines WHERE reservation_id = :id ORDER BY 1"
+    return {variant_id: qty for variant_id, qty in rows(lines, id=reservation_id) if qty}
+
+
+def refunds() -> list[tuple[Any, ...]]:
+    """Every payment that has to go back: its reference, hold, order, reason and missing variants."""
+    return rows("SELECT payment_ref, reservation_id, order_id, reason, variant_ids FROM required_refunds ORDER BY 1")
 
 
 def broken() -> list[inventory.BrokenVariant]:

@@ -50,7 +50,14 @@ def make_due(*reservation_ids: int) -> None:
 
 def everything() -> dict[str, list[tuple[Any, ...]]]:
     """Every row of the tables that stock lives in: equal before and after means that nothing was written."""
-    tables = ("products", "variants", "stock_reservations", "stock_reservation_lines", "stock_movements")
+    tables = (
+        "products",
+        "variants",
+        "stock_reservations",
+        "stock_reservation_lines",
+        "stock_movements",
+        "required_refunds",
+    )
     with engine.engine().connect() as connection:
         return {
             table: [tuple(row) for row in connection.execute(text(f"SELECT * FROM {table} ORDER BY 1, 2"))]

@@ -13,8 +13,9 @@ from sqlalchemy import text
 
 from db import inventory, reservations
 from db.errors import HarborError, InvalidInput
+from db.reservations import HoldRequest, RefundRequired
 from db.session import transaction
-from tests.db.holds import MISSING, PAYMENT, hold_in
+from tests.db.holds import MISSING, PAYMENT, hold_in, paid
 from tests.db.sql import everything, touched_nothing, value
 from tests.factories import make_variant, make_variants
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     Strategies = dict[str, SearchStrategy[Any]]
+
+REFUNDED = "payment-3"
 
 # ---- anything --------------------------------------------------------------------------------------------------------
 
@@ -65,6 +68,7 @@ def shop(database: None) -> Iterator[Shop]:
     others = [make_variant(), make_variant(stock=5, archived=True)]
     states = ["held", "due", "confirmed", "released", "expired"]
     holds = [hold_in(state, f"order-{state}", {on_sale[0]: 2, on_sale[1]: 1}) for state in states]
+    assert isinstance(paid(holds[2], REFUNDED), RefundRequired)
     products = [value("SELECT product_id FROM variants WHERE id = :id", id=one) for one in (on_sale[0], *others)]
     before = everything()
     yield Shop([*products, MISSING], [*on_sale, *others, MISSING], [*holds, MISSING])
@@ -92,7 +96,21 @@ def _hold(shop: Shop) -> Strategies:
 
 
 def _payment(shop: Shop) -> Strategies:
-    return _hold(shop) | {"payment_ref": _or_anything(st.sampled_from([PAYMENT, "payment-2"]))}
+    return _hold(shop) | {"payment_ref": _or_anything(st.sampled_from([PAYMENT, "payment-2", REFUNDED]))}
+
+
+def _extension(shop: Shop) -> Strategies:
+    return _hold(shop) | {"hold": _or_anything(st.timedeltas(timedelta(seconds=1), timedelta(days=30)))}
+
+
+def _keep(shop: Shop) -> Strategies:
+    lines = st.dictionaries(st.sampled_from(shop.variants), _or_anything(st.integers(1, 3)))
+    return _hold(shop) | {"keep": lines | _or_anything(st.none())}
+
+
+def _batch(shop: Shop) -> Strategies:
+    requests = st.fixed_dictionaries(_reserve(shop)).map(lambda told: HoldRequest(**told))
+    return {"requests": st.lists(requests | anything, max_size=3) | anything}
 
 
 def _sweep(_shop: Shop) -> Strategies:
@@ -151,7 +169,11 @@ def _reconcile(_session: Session, **told: Any) -> object:
     [
         pytest.param(reservations.reserve, _reserve, id="reserve"),
         pytest.param(reservations.confirm, _payment, id="confirm"),
+        pytest.param(reservations.confirm_or_reacquire, _payment, id="confirm_or_reacquire"),
+        pytest.param(reservations.extend, _extension, id="extend"),
         pytest.param(reservations.release, _hold, id="release"),
+        pytest.param(reservations.release, _keep, id="release but some"),
+        pytest.param(reservations.reserve_many, _batch, id="reserve_many"),
         pytest.param(
             reservations.expire_due, lambda _: {"limit": _or_anything(st.integers(1, 5_000))}, id="expire_due"
         ),

@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from db import inventory, reservations
+from db import reservations
 from db.errors import (
     HarborError,
-    InvalidBudget,
     InvalidHold,
     InvalidId,
-    InvalidInput,
     InvalidLimit,
     InvalidLines,
     InvalidQuantity,
@@ -161,14 +159,20 @@ def test_an_order_id_of_any_other_text_is_kept_as_it_is(order_id: str) -> None:
     assert hold.order_id == value("SELECT order_id FROM stock_reservations") == order_id
 
 
-# ---- confirm, release, expire_due ------------------------------------------------------------------------------------
+# ---- a hold that there is --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("reservation_id", NOT_IDS, ids=brief)
 @pytest.mark.parametrize(
     "call",
-    [lambda session, bad: reservations.confirm(session, bad, PAYMENT), reservations.release],
-    ids=["confirm", "release"],
+    [
+        lambda session, bad: reservations.confirm(session, bad, PAYMENT),
+        lambda session, bad: reservations.confirm_or_reacquire(session, bad, PAYMENT),
+        reservations.extend,
+        reservations.release,
+        lambda session, bad: reservations.release(session, bad, keep={1: 1}),
+    ],
+    ids=["confirm", "confirm_or_reacquire", "extend", "release", "release but some"],
 )
 def test_a_bad_reservation_id_is_refused(call: Callable[..., object], reservation_id: object) -> None:
     error = refusal(call, reservation_id)
@@ -178,17 +182,19 @@ def test_a_bad_reservation_id_is_refused(call: Callable[..., object], reservatio
 
 
 @pytest.mark.parametrize("payment_ref", NOT_TEXTS, ids=brief)
-def test_a_bad_payment_is_refused(payment_ref: object) -> None:
+@pytest.mark.parametrize("call", [reservations.confirm, reservations.confirm_or_reacquire])
+def test_a_bad_payment_is_refused(call: Callable[..., object], payment_ref: object) -> None:
     hold = reserved("order-1", {make_variant(stock=5): 1})
 
-    error = refusal(reservations.confirm, hold.id, payment_ref)
+    error = refusal(call, hold.id, payment_ref)
 
     assert type(error) is InvalidText
     assert error.ids["field"] == "payment_ref"
 
 
-def test_a_bad_payment_is_not_repeated() -> None:
-    error = refusal(reservations.confirm, MISSING, "4111-1111-1111-1111\0")
+@pytest.mark.parametrize("call", [reservations.confirm, reservations.confirm_or_reacquire])
+def test_a_bad_payment_is_not_repeated(call: Callable[..., object]) -> None:
+    error = refusal(call, MISSING, "4111-1111-1111-1111\0")
 
     assert "4111" not in f"{error} {error.ids}"
 
@@ -200,98 +206,3 @@ def test_a_bad_limit_is_refused(limit: object) -> None:
     assert type(error) is InvalidLimit
     assert error.ids["most"] == 5_000
     assert "limit must be an integer from 1 to 5000" in str(error)
-
-
-# ---- inventory -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("qty", NOT_QUANTITIES, ids=brief)
-@pytest.mark.parametrize("call", [inventory.receive, inventory.take_back])
-def test_a_bad_quantity_is_not_moved(call: Callable[..., object], qty: object) -> None:
-    variant_id = make_variant(stock=5)
-
-    error = refusal(call, variant_id, qty)
-
-    assert type(error) is InvalidQuantity
-    assert (error.ids["field"], error.ids["variant_id"]) == ("qty", variant_id)
-
-
-@pytest.mark.parametrize("change", [0, True, False, 1.0, "1", None, 2**31, -(2**31), 10**5_000], ids=brief)
-def test_a_bad_adjustment_is_refused(change: object) -> None:
-    variant_id = make_variant(stock=5)
-
-    error = refusal(inventory.adjust, variant_id, change, reason="counted")
-
-    assert type(error) is InvalidQuantity
-    assert f"qty of variant {variant_id} must be an integer from -2147483647 to 2147483647, not 0" in str(error)
-
-
-@pytest.mark.parametrize("variant_id", [*NOT_IDS, [1, "a"], {}], ids=brief)
-@pytest.mark.parametrize(
-    "call",
-    [
-        lambda session, bad: inventory.receive(session, bad, 1),
-        lambda session, bad: inventory.adjust(session, bad, 1, reason="counted"),
-        lambda session, bad: inventory.take_back(session, bad, 1),
-    ],
-    ids=["receive", "adjust", "take_back"],
-)
-def test_a_bad_variant_id_is_not_moved(call: Callable[..., object], variant_id: object) -> None:
-    error = refusal(call, variant_id)
-
-    assert type(error) is InvalidId
-    assert error.ids["field"] == "variant_id"
-
-
-@pytest.mark.parametrize("reason", ["", " ", "x" * 2_001, "a\0b", "\udfff", b"counted", 7])
-@pytest.mark.parametrize("call", [inventory.receive, inventory.adjust, inventory.take_back])
-def test_a_bad_reason_is_refused(call: Callable[..., object], reason: object) -> None:
-    error = refusal(call, make_variant(stock=5), 1, reason=reason)
-
-    assert type(error) is InvalidText
-    assert error.ids["field"] == "reason"
-
-
-def test_an_adjustment_without_a_reason_is_refused() -> None:
-    error = refusal(inventory.adjust, make_variant(stock=5), 1, reason=None)
-
-    assert type(error) is InvalidText
-
-
-@pytest.mark.parametrize("reservation_id", [bad for bad in NOT_IDS if bad is not None], ids=brief)
-def test_a_bad_reservation_id_is_not_taken_back(reservation_id: object) -> None:
-    error = refusal(inventory.take_back, make_variant(stock=5), 1, reservation_id=reservation_id)
-
-    assert type(error) is InvalidId
-    assert error.ids["field"] == "reservation_id"
-
-
-@pytest.mark.parametrize("product_id", NOT_IDS, ids=brief)
-@pytest.mark.parametrize("call", [inventory.archive, inventory.delete_product])
-def test_a_bad_product_id_is_refused(call: Callable[..., object], product_id: object) -> None:
-    error = refusal(call, product_id)
-
-    assert type(error) is InvalidId
-    assert error.ids["field"] == "product_id"
-
-
-@pytest.mark.parametrize(
-    ("told", "kind"),
-    [
-        ({"after": -1}, InvalidId),
-        ({"after": False}, InvalidId),
-        ({"after": 0.0}, InvalidId),
-        ({"after": 2**63}, InvalidId),
-        ({"page": 0}, InvalidLimit),
-        ({"page": 100_001}, InvalidLimit),
-        ({"page": True}, InvalidLimit),
-        ({"budget": 5}, InvalidBudget),
-        ({"budget": "5 s"}, InvalidBudget),
-    ],
-)
-def test_a_reconciliation_of_nonsense_is_refused(told: dict[str, Any], kind: type[InvalidInput]) -> None:
-    with pytest.raises(InvalidInput) as refused:
-        inventory.reconcile(**told)
-
-    assert type(refused.value) is kind
-    assert refused.value.ids["field"] == next(iter(told))

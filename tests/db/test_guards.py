@@ -164,7 +164,7 @@ def test_without_the_guard_a_sweep_gives_the_units_back_twice(monkeypatch: pytes
 
 
 def test_without_the_guard_a_confirmation_sells_what_went_back_on_sale(monkeypatch: pytest.MonkeyPatch) -> None:
-    drop_from(monkeypatch, "db.reservations.resolve", "_CONFIRM", SELECTION_GUARD)
+    drop_from(monkeypatch, "db.reservations.sale", "IN_TIME", SELECTION_GUARD)
 
     hold = confirmed(released(reserved("order-1", {make_variant(stock=5): 2}).id).id)
 

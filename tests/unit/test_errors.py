@@ -15,10 +15,15 @@ from db import errors
 from db.errors import (
     HarborError,
     InsufficientStock,
+    InvalidExtension,
     InvalidId,
     InvalidInput,
+    InvalidKeep,
     InvalidQuantity,
+    InvalidRequest,
+    KeepsTooMuch,
     PaymentMismatch,
+    PaymentToRefund,
     ProductHasHolds,
     ReservationConfirmed,
     ReservationExpired,
@@ -93,6 +98,42 @@ def test_an_id_is_never_taken_for_a_template(order_id: str) -> None:
     error = InsufficientStock(order_id=order_id, variant_ids=[1])
 
     assert str(error).startswith(f"Order {order_id} cannot be reserved: variant 1 ")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_message_asks_for_a_payment(kind: type[HarborError]) -> None:
+    assert not any("payment" in field for field in fields_of(kind))
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            KeepsTooMuch(reservation_id=7, variant_ids=[30, 4]),
+            "Reservation 7 cannot keep that much: it has fewer units of variant 4, 30.",
+        ),
+        (
+            PaymentToRefund(reservation_id=7),
+            "Reservation 7 cannot be confirmed with a payment that has to be refunded.",
+        ),
+        (InvalidRequest(place=3, value=shown(None)), "requests[3] must be a HoldRequest, and was None."),
+        (
+            InvalidExtension(field="hold", reservation_id=7, problem="must be a timedelta", value=shown(900)),
+            "hold for reservation 7 must be a timedelta, and was 900.",
+        ),
+        (
+            InvalidKeep(reservation_id=7, problem="must map variant ids to units", value=shown([1])),
+            "keep of reservation 7 must map variant ids to units, and was [1].",
+        ),
+    ],
+)
+def test_an_error_about_a_change_of_a_hold_names_it(error: HarborError, message: str) -> None:
+    assert str(error) == message
+
+
+@pytest.mark.parametrize("kind", [KeepsTooMuch, PaymentToRefund])
+def test_an_error_about_a_hold_that_may_live_on_does_not_say_that_it_ended(kind: type[HarborError]) -> None:
+    assert not issubclass(kind, ReservationResolved)
 
 
 # ---- what it is ------------------------------------------------------------------------------------------------------

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from datetime import timedelta
+from functools import partial
+from inspect import signature
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -11,8 +14,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from db.errors import InvalidHold, InvalidId, InvalidInput, InvalidLines, InvalidQuantity, InvalidText, TooManyVariants
-from db.reservations.request import MAX_VARIANTS, Request
+from db.errors import (
+    InvalidHold,
+    InvalidId,
+    InvalidInput,
+    InvalidKeep,
+    InvalidLines,
+    InvalidQuantity,
+    InvalidText,
+    TooManyVariants,
+)
+from db.reservations import HoldRequest, reserve
+from db.reservations.request import MAX_VARIANTS, Request, checked_lines, duration_problem, hash_of
 
 if TYPE_CHECKING:
     from random import Random
@@ -71,6 +84,14 @@ def test_a_request_is_not_changed_by_what_its_caller_does_later() -> None:
     assert asked.lines == {4: 1}
 
 
+def test_a_wish_of_a_batch_lasts_as_long_as_one_that_comes_alone() -> None:
+    alone = signature(reserve).parameters
+    wish = HoldRequest("order-1", {4: 1})
+
+    assert (wish.hold, wish.max_hold) == (alone["hold"].default, alone["max_hold"].default)
+    assert [field.name for field in fields(wish)] == [name for name in alone if name != "session"]
+
+
 # ---- the hash --------------------------------------------------------------------------------------------------------
 
 
@@ -99,6 +120,11 @@ def test_only_the_lines_are_hashed() -> None:
     longer = Request.checked("order-2", {4: 1}, HOUR, HOUR)
 
     assert longer.request_hash == request({4: 1}).request_hash
+
+
+@given(LINES)
+def test_what_is_kept_of_a_hold_has_the_hash_of_a_wish_for_it(lines: dict[int, int]) -> None:
+    assert hash_of(checked_lines(lines, InvalidKeep)) == request(lines).request_hash
 
 
 # ---- what is wrong ---------------------------------------------------------------------------------------------------
@@ -144,6 +170,33 @@ def test_the_first_field_that_is_wrong_is_named(
 
     assert type(refused.value) is error
     assert refused.value.ids["field"] == field
+
+
+@pytest.mark.parametrize("lines", [{}, [], [(4, 1)], None, 4, "4", {4}])
+def test_who_asks_for_lines_says_how_they_are_refused(lines: object) -> None:
+    with pytest.raises(InvalidKeep) as refused:
+        checked_lines(lines, partial(InvalidKeep, reservation_id=7))
+
+    assert refused.value.ids["reservation_id"] == 7
+    assert refused.value.ids["problem"].startswith("must map" if lines != {} else "must name at least one variant")
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        (MINUTE, None),
+        (HOUR, None),
+        (timedelta.resolution, None),
+        (timedelta(0), "must be longer than zero"),
+        (timedelta.min, "must be longer than zero"),
+        (HOUR + timedelta.resolution, "must be at most 1:00:00"),
+        (timedelta.max, "must be at most 1:00:00"),
+        (60, "must be a timedelta"),
+        (None, "must be a timedelta"),
+    ],
+)
+def test_a_duration_is_a_timedelta_above_zero_and_up_to_a_most(value: object, problem: str | None) -> None:
+    assert duration_problem(value, HOUR).get("problem") == problem
 
 
 @pytest.mark.parametrize("lines", [{}, [], [(4, 1)], None, 4, "4", {4}])
