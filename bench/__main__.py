@@ -28,9 +28,9 @@ examples:
   python -m bench reservations --only expire_idle_ms  one key
   python -m bench reservations --quick                does it work? seconds; the numbers mean nothing
 
-Each key is one number: Harbor's speed divided by a rival's in the same run (a ratio, more is better), or milliseconds
-(less is better). The sides take turns; the median of the rounds is reported, with the slowest and fastest round. After
-each round the database is checked: a side that oversold, lost or doubled a unit gets no number.
+Each key is one number: Harbor's speed divided by a rival's in the same run, or what something costs; the sign of its
+target says whether more is better. The sides take turns; the median of the rounds is reported, with the lowest and the
+highest. Each round is checked: a side that oversold, lost or doubled a unit, or a task, gets no number.
 
 The servers are those of HARBOR_DATABASE_URL, HARBOR_BROKER_URL and HARBOR_CACHE_URL, or embedded ones when none is set.
 The bench makes a database of its own there and drops it at the end.
@@ -54,9 +54,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     bench = _BENCHES[told.name]
     chosen = [each for each in bench.MEASUREMENTS if not told.only or set(told.only) & _keys(each)]
     size = bench.QUICK if told.quick else bench.FULL
-    with database.fresh():
-        machine = _machine()
-        results, failed = _measure(chosen, size, only=told.only)
+    try:
+        with database.fresh():
+            machine = _machine()
+            results, failed = _measure(chosen, size, only=told.only)
+    except CheckFailedError as error:
+        parser.exit(1, f"bench: {error}\n")
     if told.json:
         _write(told.json, machine, results, failed, quick=told.quick)
     console.print(_table(results))
@@ -128,32 +131,28 @@ def _write(
 
 
 def _table(results: Sequence[Result]) -> Table:
-    table = Table(
-        "Key", "Value", "Rounds", "Target", "Met", "In numbers", title="Harbor, side by side", title_justify="left"
-    )
+    table = Table(title="Harbor, side by side", title_justify="left")
+    table.add_column("Key", no_wrap=True)
+    for column in ("Value", "Rounds", "Target", "Met", "In numbers"):
+        table.add_column(column)
     for result in results:
-        sign = "≥" if result.goal.unit == "ratio" else "≤"
+        goal = result.goal
         table.add_row(
-            result.goal.key,
-            _shown(result, result.value),
-            f"{_shown(result, min(result.rounds))} to {_shown(result, max(result.rounds))}",
-            f"{sign} {_shown(result, result.goal.target)}",
+            goal.key,
+            goal.shown(result.value),
+            f"{min(result.rounds):.3g} to {max(result.rounds):.3g}",
+            goal.wanted,
             "[green]yes[/]" if result.met else "[red]no[/]",
             result.note,
         )
     return table
 
 
-def _shown(result: Result, number: float) -> str:
-    return f"{number:.3g} ms" if result.goal.unit == "ms" else f"{number:.3g}"
-
-
 def _goals() -> Table:
     table = Table("Bench", "Key", "What", "Target", title_justify="left")
     for name, bench in _BENCHES.items():
         for goal in [goal for each in bench.MEASUREMENTS for goal in each.goals]:
-            target = f"≥ {goal.target:g}" if goal.unit == "ratio" else f"≤ {goal.target:g} ms"
-            table.add_row(name, goal.key, goal.what, target)
+            table.add_row(name, goal.key, goal.what, goal.wanted)
     return table
 
 

@@ -1,11 +1,12 @@
 """Many processes that do the same thing at the same time, each with a warm connection of its own.
 
-Promise: no process starts before all are ready, and none shares a connection, an engine or an interpreter with another.
+Promise: no process starts before all are ready, and none shares a connection or an engine with another.
 """
 
 from __future__ import annotations
 
 import multiprocessing
+import os
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,15 +16,21 @@ from sqlalchemy import text
 
 from db import engine
 from db.session import transaction
+from db.settings import settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from multiprocessing.synchronize import Barrier
 
-_READY_SECONDS = 60  # To start an interpreter and import takes a second or two; eight at once on a busy machine, more.
+_READY_SECONDS = 60  # To fork and to connect is quick; 64 at once on a busy machine take seconds.
 
 _Told = TypeVar("_Told")
 _Done = TypeVar("_Done")
+
+# They come from a fork server: a fresh interpreter that has imported Harbor and opened nothing. To spawn 64 of them
+# takes half a minute of imports on two cores; a fork of this process would inherit its engine and half of its state.
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(["bench.__main__"])
 
 _barrier: Barrier
 
@@ -43,18 +50,18 @@ class Crowd:
 
 @contextmanager
 def crowd(size: int) -> Iterator[Crowd]:
-    """Start `size` processes for the length of the block.
-
-    They are spawned, never forked: a forked child would inherit this process's engine and half of its state.
-    """
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(size, spawn, initializer=_enter, initargs=(spawn.Barrier(size),)) as pool:
+    """Start `size` processes for the length of the block; they use the servers of this process's environment."""
+    told = (_context.Barrier(size), dict(os.environ))
+    with ProcessPoolExecutor(size, _context, initializer=_enter, initargs=told) as pool:
         yield Crowd(size, pool)
 
 
-def _enter(barrier: Barrier) -> None:
+def _enter(barrier: Barrier, environ: Mapping[str, str]) -> None:
     global _barrier  # noqa: PLW0603 - a barrier can be handed to a process only when it starts
     _barrier = barrier
+    # The fork server has the environment of its start, which may have been for another database.
+    os.environ.update(environ)
+    settings.cache_clear()
     engine.configure(application_name="harbor-bench", concurrency=1)
 
 

@@ -1,6 +1,6 @@
-"""A database of the bench's own, made by the migrations, used by this process and its children, dropped at the end.
+"""Databases of the bench's own, made by the migrations, used by this process and its children, dropped at the end.
 
-Promise: a bench never touches a row that it did not make itself, and leaves nothing behind on the server.
+Promise: a bench never touches a row or a key that it did not make itself, and leaves nothing behind on the servers.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
 import stack
+from bench import redis
 from db import engine
 from db.session import transaction
 from db.settings import settings
@@ -28,27 +29,49 @@ if TYPE_CHECKING:
 
     from sqlalchemy import URL
 
+_DATABASE_URLS = ("HARBOR_DATABASE_URL", "HARBOR_DATABASE_DIRECT_URL")
+_QUIET = {"HARBOR_SLOW_QUERY_MS": "3600000"}  # To load a million rows is slow, and nothing to be told of.
 _PROJECT = Path(__file__).resolve().parent.parent / "pyproject.toml"
 
 
 @contextmanager
 def fresh() -> Iterator[None]:
-    """Point this process and its children to a new, migrated database; drop it when the block ends.
+    """Point this process and its children to a new, migrated database and an empty cache, for the length of the block.
 
     The servers are those of the environment, or embedded ones for the length of the block.
     """
-    with stack.running() as servers:
-        url = make_url(servers.environ["HARBOR_DATABASE_URL"])
-        name = f"harbor_bench_{uuid4().hex[:8]}"
-        _administer(url, f'CREATE DATABASE "{name}"')
-        before = dict(os.environ)
-        try:
-            _use({**before, **servers.environ, "HARBOR_DATABASE_URL": _complete(url.set(database=name))})
+    with (
+        stack.running() as servers,
+        redis.empty(servers.environ["HARBOR_CACHE_URL"]) as cache,
+        _pointing_to({**servers.environ, "HARBOR_CACHE_URL": cache, **_QUIET}),
+        another(),
+    ):
+        yield
+
+
+@contextmanager
+def another() -> Iterator[None]:
+    """Point this process to one more new, migrated database, for the length of the block; drop it then."""
+    url = make_url(settings().direct_url())
+    name = f"harbor_bench_{uuid4().hex[:8]}"
+    given = {variable: os.environ[variable] for variable in _DATABASE_URLS if os.environ.get(variable)}
+    _administer(url, f'CREATE DATABASE "{name}"')
+    try:
+        with _pointing_to({variable: _complete(make_url(told).set(database=name)) for variable, told in given.items()}):
             command.upgrade(Config(toml_file=_PROJECT, stdout=io.StringIO()), "head")
             yield
-        finally:
-            _use(before)
-            _administer(url, f'DROP DATABASE "{name}" WITH (FORCE)')
+    finally:
+        _administer(url, f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@contextmanager
+def _pointing_to(environ: Mapping[str, str]) -> Iterator[None]:
+    before = dict(os.environ)
+    try:
+        _use({**before, **environ})
+        yield
+    finally:
+        _use(before)
 
 
 def _use(environ: Mapping[str, str]) -> None:
@@ -78,4 +101,4 @@ def server_version() -> str:
 
 def vacuum() -> None:
     """Vacuum and analyze, as autovacuum has done by the time a real shop has this many rows."""
-    _administer(make_url(settings().database_url.get_secret_value()), "VACUUM (ANALYZE)")
+    _administer(make_url(settings().direct_url()), "VACUUM (ANALYZE)")

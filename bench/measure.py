@@ -32,16 +32,26 @@ def check(problem: str, *, right: bool) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What a key means and when it is good enough: a ratio is at least `target`, milliseconds are at most `target`."""
+    """What a key means and when it is good enough: at least `target` when more is better, else at most `target`."""
 
     key: str
     what: str
-    unit: Literal["ratio", "ms"]
     target: float
+    unit: Literal["ratio", "ms", "MB"] = "ratio"
+    better: Literal["more", "less"] = "more"
 
     def met_by(self, value: float) -> bool:
         """Return whether `value`, in this goal's unit, is good enough."""
-        return value >= self.target if self.unit == "ratio" else value <= self.target
+        return value >= self.target if self.better == "more" else value <= self.target
+
+    def shown(self, value: float) -> str:
+        """Return a value as people read it, such as `1.38 ms`."""
+        return f"{value:.3g}" if self.unit == "ratio" else f"{value:.3g} {self.unit}"
+
+    @property
+    def wanted(self) -> str:
+        """Return the target as people read it, such as `≤ 5 ms`."""
+        return f"{'≥' if self.better == 'more' else '≤'} {self.shown(self.target)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +89,7 @@ class Result:
             "target": self.goal.target,
             "met": self.met,
             "unit": self.goal.unit,
+            "better": self.goal.better,
             "what": self.goal.what,
             "rounds": [rounded(number) for number in self.rounds],
             "spread": {"min": rounded(min(self.rounds)), "max": rounded(max(self.rounds))},

@@ -1,4 +1,4 @@
-"""Giving back what is due: the sweep that Beat starts, the rival's, one without bounds, and one with no work.
+"""Giving back what is due: the sweep that Beat starts, the rival's, and one without bounds.
 
 Promise: after each sweep every due hold has expired once, and every unit is back on sale once.
 """
@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from statistics import median
 from typing import TYPE_CHECKING, Final
+from unittest import mock
 
 from bench.measure import Goal, Result, check, ratios, take_turns
 from bench.reservations import rival, rows
-from bench.reservations.rows import NO_TIMEOUT, Counts
+from bench.reservations.rows import NO_TIMEOUT, PLENTY, Counts
 from db import reservations
-from db.reservations.expire import _EXPIRE_DUE  # The statement under test itself: a copy could drift from it.
-from db.reservations.units import close, give_back
+from db.reservations import expire
 from db.session import transaction
 from tasks import reservations as tasks
 
@@ -27,14 +27,10 @@ if TYPE_CHECKING:
 
     from bench.reservations.size import Size
 
-VS_ROWS: Final = Goal("expire_vs_rows", "holds/s by the task's sweep, 2 lines each, ÷ rival row by row", "ratio", 20)
+VS_ROWS: Final = Goal("expire_vs_rows", "holds/s by the task's sweep, 2 lines each, ÷ rival row by row", 20)
 VS_LIMIT: Final = Goal(
-    "expire_vs_limit",
-    "holds/s by the task's sweep ÷ its statements once, unbounded; worst batch ≤ 500 ms",
-    "ratio",
-    0.5,
+    "expire_vs_limit", "holds/s by the task's sweep ÷ its statements once, unbounded; worst batch ≤ 500 ms", 0.5
 )
-IDLE: Final = Goal("expire_idle_ms", "a sweep that finds nothing due among 1M ended holds", "ms", 5)
 
 _WORST_BATCH_MS: Final = 500  # A buyer may wait that long for the lock on a variant.
 _BUDGET: Final = timedelta(minutes=5)  # Never the limit: every due hold is to be swept.
@@ -60,7 +56,7 @@ class _Sweeps:
 
     def row_by_row(self) -> float:
         """Load holds for the rival and for the batches after it, and return the rival's holds per second."""
-        rows.load_due_holds(self.due_row_by_row + self.due, self.variants)
+        self._load(self.due_row_by_row + self.due)
         with self._checked("rival", self.due_row_by_row):
             began = time.perf_counter()
             rival.sweep(self.due_row_by_row)
@@ -78,16 +74,19 @@ class _Sweeps:
         return self.due / seconds
 
     def unbounded(self) -> float:
-        """Sweep as many holds by the library's own three statements, once, and return the holds per second."""
-        rows.load_due_holds(self.due, self.variants)
-        with self._checked("unbounded", self.due):
+        """Sweep as many holds by the library's own statements, once, and return the holds per second."""
+        self._load(self.due)
+        # Its own bound, lifted: a copy of the statements could drift from them.
+        with self._checked("unbounded", self.due), mock.patch.object(expire, "MAX_BATCH", self.due):
             began = time.perf_counter()
             with transaction() as session:
                 session.execute(NO_TIMEOUT)
-                closed = close(session, _EXPIRE_DUE, {"limit": self.due + 1})
-                give_back(session, closed.units)
+                reservations.expire_due(session, self.due)
             seconds = time.perf_counter() - began
         return self.due / seconds
+
+    def _load(self, due: int) -> None:
+        rows.load_due_holds(due, rows.load_stock(self.variants, PLENTY))
 
     @contextmanager
     def _checked(self, side: str, holds: int) -> Iterator[None]:
@@ -121,17 +120,3 @@ def expire_due_holds(size: Size) -> list[Result]:
             also_met=worst_ms <= _WORST_BATCH_MS,
         ),
     ]
-
-
-def expire_nothing(size: Size) -> list[Result]:
-    """Measure a sweep that finds nothing, as most do: it runs every five seconds."""
-    rows.load_ended_holds(size.ended_holds)
-    took_ms = []
-    for _ in range(size.idle_sweeps):
-        began = time.perf_counter()
-        with transaction() as session:
-            closed = reservations.expire_due(session)
-        took_ms.append((time.perf_counter() - began) * 1_000)
-        check(f"harbor expired {closed} holds that were not due", right=closed == 0)
-    # The first one plans its statement and wakes the connection; a worker has done that long ago.
-    return [Result(IDLE, took_ms[1:], f"among {size.ended_holds:,} ended holds")]

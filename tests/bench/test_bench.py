@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+import redis
 from sqlalchemy.engine import make_url
 
 from bench.__main__ import main
@@ -19,7 +21,20 @@ if TYPE_CHECKING:
     from subprocess import CompletedProcess
 
 ROOT = Path(__file__).resolve().parents[2]
-KEYS = {"reserve_hot_8", "reserve_basket", "expire_vs_rows", "expire_vs_limit", "expire_idle_ms"}
+KEYS = {
+    "reserve_hot_8",
+    "reserve_hot_64",
+    "reserve_many_hot",
+    "sold_out",
+    "reserve_basket",
+    "expire_vs_rows",
+    "expire_vs_limit",
+    "expire_idle_ms",
+    "expire_growth",
+    "worker_overhead",
+    "worker_rss_mb",
+}
+UNITS = {"ms": "ms", "mb": "MB"}
 
 
 def bench(servers: dict[str, str], *arguments: str, after: str = "") -> CompletedProcess[str]:
@@ -31,16 +46,19 @@ def bench(servers: dict[str, str], *arguments: str, after: str = "") -> Complete
         env={**os.environ, **servers},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
     )
 
 
-def databases_of_the_bench(servers: dict[str, str]) -> list[str]:
+def left_by_the_bench(servers: dict[str, str]) -> list[str]:
+    """The databases of PostgreSQL and Redis that are still there or in use."""
     url = make_url(servers["HARBOR_DATABASE_URL"]).set(drivername="postgresql").render_as_string(hide_password=False)
     with psycopg.connect(url) as connection:
         found = connection.execute("SELECT datname FROM pg_database WHERE datname LIKE 'harbor\\_bench\\_%'")
-        return [name for (name,) in found]
+        left = [name for (name,) in found]
+    with redis.Redis.from_url(servers["HARBOR_BROKER_URL"]) as client:
+        return left + [f"{name} of Redis" for name in client.info("keyspace") if name not in {"db0", "db1"}]
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -53,19 +71,20 @@ def test_a_run_measures_every_key_and_leaves_no_database_behind(servers: dict[st
 
     done = bench(servers, "reservations", "--quick", "--json", str(file))
 
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     told = read(file)
     assert told["failed"] == {}
     assert told["results"].keys() == KEYS
     assert told["machine"].keys() == {"cores", "python", "postgresql", "sqlalchemy"}
     for key, result in told["results"].items():
         assert key in done.stdout
-        assert result["value"] > 0
         assert result["spread"]["min"] <= result["value"] <= result["spread"]["max"]
-        assert result["unit"] == ("ms" if key.endswith("_ms") else "ratio")
+        assert result["unit"] == UNITS.get(key.rpartition("_")[2], "ratio")
+        # Memory is a difference, and not of a speed.
+        assert result["value"] > 0 or key == "worker_rss_mb"
         assert isinstance(result["met"], bool)
     assert told["results"]["expire_vs_limit"]["worst_batch_ms"] > 0
-    assert databases_of_the_bench(servers) == []
+    assert left_by_the_bench(servers) == []
 
 
 @pytest.mark.parametrize(
@@ -74,6 +93,12 @@ def test_a_run_measures_every_key_and_leaves_no_database_behind(servers: dict[st
         ("rival", "reserve_hot_8", "rival.reserve", "reserve_and_sell_again"),
         ("harbor", "reserve_hot_8", "reserve.reserve", "reserve_and_sell_again"),
         ("harbor", "reserve_basket", "reserve.reserve", "reserve_nothing"),
+        ("harbor", "reserve_hot_64", "reserve.reserve_in_turn", "reserve_and_sell_again"),
+        ("few", "reserve_hot_64", "reserve.reserve", "reserve_and_sell_again"),
+        ("harbor", "reserve_many_hot", "reserve.reserve_many", "reserve_many_and_tell_less"),
+        ("harbor", "sold_out", "reserve.reserve", "grant_what_is_sold_out"),
+        ("harbor", "sold_out", "reserve.reserve", "refuse_and_put_on_sale"),
+        ("old", "expire_growth", "tasks.sweep", "sweep_and_forget_a_unit"),
         ("rival", "expire_vs_rows", "rival.sweep", "sweep_and_double"),
         ("rival", "expire_vs_rows", "rival.sweep", "sweep_one_less"),
     ],
@@ -83,7 +108,8 @@ def test_a_side_that_works_wrong_gets_no_number(
 ) -> None:
     file = tmp_path / "bench.json"
     breaking = (
-        f"from bench.reservations import reserve, rival; from tests.bench import broken; {replaced} = broken.{by}"
+        "from bench.reservations import reserve, rival; from tasks import reservations as tasks;"
+        f" from tests.bench import broken; {replaced} = broken.{by}"
     )
 
     done = bench(servers, "reservations", "--quick", "--only", key, "--json", str(file), after=breaking)
@@ -93,7 +119,38 @@ def test_a_side_that_works_wrong_gets_no_number(
     assert told["results"] == {}
     assert told["failed"][key].startswith(side)
     assert f"{key}: no number" in done.stdout
-    assert databases_of_the_bench(servers) == []
+    assert left_by_the_bench(servers) == []
+
+
+@pytest.mark.parametrize(
+    ("side", "app", "said"),
+    [
+        ("harbor", "losing", r"harbor ran \d{1,2} of 50 tasks, 0 of them more than once"),
+        ("bare", "repeating", r"bare ran 50 of 50 tasks, [1-9]\d? of them more than once"),
+    ],
+)
+def test_a_worker_that_loses_or_repeats_a_task_gets_no_number(
+    servers: dict[str, str], tmp_path: Path, side: str, app: str, said: str
+) -> None:
+    file = tmp_path / "bench.json"
+    breaking = (
+        "from dataclasses import replace; from bench.worker import overhead;"
+        f" overhead.{side.upper()} = replace(overhead.{side.upper()}, module='tests.bench.{app}')"
+    )
+
+    done = bench(servers, "reservations", "--quick", "--only", "worker_overhead", "--json", str(file), after=breaking)
+
+    assert done.returncode == 1, done.stderr
+    assert re.fullmatch(said, read(file)["failed"]["worker_overhead"])
+    assert left_by_the_bench(servers) == []
+
+
+def test_servers_without_room_for_the_bench_are_left_alone(servers: dict[str, str]) -> None:
+    done = bench(servers, "reservations", "--quick", after="from bench import redis; redis._DATABASES = ()")
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("bench: each database from 2 to 15")
+    assert left_by_the_bench(servers) == []
 
 
 @pytest.mark.parametrize(("options", "code"), [([], 0), (["--enforce"], 1)])
@@ -102,23 +159,31 @@ def test_a_missed_target_fails_the_run_only_when_enforced(
 ) -> None:
     file = tmp_path / "bench.json"
     impossible = (
-        "from dataclasses import replace; from bench.reservations import expire;"
-        " expire.IDLE = replace(expire.IDLE, target=0)"
+        "from dataclasses import replace; from bench.reservations import reserve;"
+        " reserve.MANY_HOT = replace(reserve.MANY_HOT, target=1e9)"
     )
 
     done = bench(
-        servers, "reservations", "--quick", "--only", "expire_idle_ms", "--json", str(file), *options, after=impossible
+        servers,
+        "reservations",
+        "--quick",
+        "--only",
+        "reserve_many_hot",
+        "--json",
+        str(file),
+        *options,
+        after=impossible,
     )
 
     assert done.returncode == code, done.stderr
-    assert read(file)["results"]["expire_idle_ms"]["met"] is False
+    assert read(file)["results"]["reserve_many_hot"]["met"] is False
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
         (["--help"], 0, "exit code"),
-        (["--list"], 0, "expire_vs_limit"),
+        (["--list"], 0, "worker_rss_mb"),
         ([], 2, "say what to measure: reservations"),
         (["reservations", "--json", "nowhere/bench.json"], 2, "there is no such directory"),
         (["reservations", "--only", "speed"], 2, "reserve_hot_8"),

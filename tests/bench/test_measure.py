@@ -4,8 +4,9 @@ import pytest
 
 from bench.measure import CheckFailedError, Goal, Result, check, ratios, take_turns
 
-RATIO = Goal("faster", "what", "ratio", 2)
-MS = Goal("quick_ms", "what", "ms", 5)
+RATIO = Goal("faster", "what", 2)
+GROWTH = Goal("growth", "what", 1.2, better="less")
+MS = Goal("quick_ms", "what", 5, unit="ms", better="less")
 
 
 def test_sides_take_turns_and_warm_ups_do_not_count() -> None:
@@ -33,12 +34,24 @@ def test_the_value_is_the_median_so_one_bad_round_does_not_count() -> None:
 
 
 @pytest.mark.parametrize(
-    ("goal", "value", "met"), [(RATIO, 2.0, True), (RATIO, 1.99, False), (MS, 5.0, True), (MS, 5.01, False)]
+    ("goal", "value", "met"),
+    [
+        (RATIO, 2.0, True),
+        (RATIO, 1.99, False),
+        (GROWTH, 1.2, True),
+        (GROWTH, 1.21, False),
+        (MS, 5.0, True),
+        (MS, 5.01, False),
+    ],
 )
-def test_a_ratio_has_to_reach_its_target_and_milliseconds_have_to_stay_below(
+def test_what_should_be_more_has_to_reach_its_target_and_what_should_be_less_must_not_exceed_it(
     goal: Goal, value: float, met: bool
 ) -> None:
     assert Result(goal, [value]).met is met
+
+
+def test_a_goal_says_its_target_with_sign_and_unit() -> None:
+    assert [goal.wanted for goal in (RATIO, GROWTH, MS)] == ["≥ 2", "≤ 1.2", "≤ 5 ms"]
 
 
 def test_a_goal_is_missed_when_something_else_it_asks_for_is() -> None:
