@@ -4,10 +4,10 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo test check lint types imports migrations compose bench chaos lock clean
+.PHONY: help up demo test test-servers check lint types imports migrations compose bench chaos lock clean
 
 help: ## Show this help
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP): requirements/dev.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"Harbor needs Python 3.11 or newer, and this is {v.major}.{v.minor}: make PYTHON=python3.12")'
@@ -25,6 +25,12 @@ demo: $(STAMP) ## Replay a shop's orders through the whole system, with a fault,
 test: $(STAMP) ## Run the tests; they start their own PostgreSQL and Valkey
 	$(BIN)/python -m pytest
 
+test-servers: $(STAMP) ## Run the tests on Debian's PostgreSQL (15 or newer) and Redis, installed if need be
+	@.ci/install postgresql redis-server redis-tools chromium fonts-dejavu-core pgbouncer
+	@HARBOR_STACK_SERVERS=debian $(BIN)/python -m stack true
+	HARBOR_STACK_SERVERS=debian $(BIN)/python -m pytest
+
+# The tests last: what was skipped, and why, is the end of the output.
 check: lint types imports migrations compose test ## Everything that CI runs
 
 lint: $(STAMP) ## Rules and format

@@ -18,7 +18,14 @@ from typing import IO
 
 from stack import binaries
 from stack.binaries import URL_VARIABLES, postgres_binary
-from stack.errors import MissingBinaryError, PartlyConfiguredError, ServerDiedError, StackError, StartError
+from stack.errors import (
+    MissingBinaryError,
+    PartlyConfiguredError,
+    ServerDiedError,
+    StackError,
+    StartError,
+    UnknownServersError,
+)
 
 __all__ = [
     "MissingBinaryError",
@@ -27,6 +34,7 @@ __all__ = [
     "Stack",
     "StackError",
     "StartError",
+    "UnknownServersError",
     "postgres_binary",
     "running",
 ]
@@ -67,7 +75,8 @@ class Stack:
 def running(directory: Path | None = None) -> Iterator[Stack]:
     """Run PostgreSQL and Valkey for the length of the block.
 
-    When all three URLs are set in the environment, those servers are used and none is started.
+    When all three URLs are set in the environment, those servers are used and none is started. HARBOR_STACK_SERVERS
+    says whose programs are started: the installed wheels' when it is unset, Debian's when it is `debian`.
 
     Args:
         directory: where the data are kept, and found again by the next start (the ports may differ, the passwords do
@@ -79,6 +88,7 @@ def running(directory: Path | None = None) -> Iterator[Stack]:
     Raises:
         PartlyConfiguredError: some of the three URLs are set and some are not.
         MissingBinaryError: a server's program is not installed.
+        UnknownServersError: HARBOR_STACK_SERVERS says something else than `debian`.
         StartError: a server did not start, or another stack has the directory.
     """
     given = _given()

