@@ -194,7 +194,7 @@ class ReservationResolved(HarborError):
 
 
 class ReservationExpired(ReservationResolved):
-    """Reservation {reservation_id} has expired; its units went back on sale."""
+    """Reservation {reservation_id} has expired: its time is over."""
 
 
 class ReservationReleased(ReservationResolved):
@@ -215,6 +215,10 @@ class PaymentMismatch(ReservationConfirmed):
 
 class PaymentRefInUse(HarborError):
     """Reservation {reservation_id} cannot be confirmed: its payment_ref was already used for reservation {other_id}."""
+
+
+class WrongIsolation(HarborError):
+    """A payment is decided in a transaction that is read committed, and this one is {level}."""
 
 
 class PaymentToRefund(HarborError):

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from db.checks import checked_id
-from db.errors import InvalidExtension, ReservationConfirmed
-from db.reservations.hold import DEFAULT_HOLD, Hold, HoldState
+from db.errors import InvalidExtension
+from db.reservations.hold import DEFAULT_HOLD, Hold
 from db.reservations.request import LONGEST_MAX_HOLD, duration_problem
-from db.reservations.state import ended, hold_of, read
+from db.reservations.state import ended, hold_of, lives, read
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -52,8 +52,6 @@ def extend(session: Session, reservation_id: int, *, hold: timedelta = DEFAULT_H
     if longer is not None:
         return hold_of(longer)
     row = read(session, reservation_id)
-    if row.state == HoldState.CONFIRMED:
-        raise ReservationConfirmed(reservation_id=reservation_id)
-    if row.state != HoldState.HELD or row.over:
+    if not lives(row):
         raise ended(row)
     return hold_of(row)

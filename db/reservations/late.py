@@ -42,13 +42,18 @@ def confirm_or_reacquire(session: Session, reservation_id: int, payment_ref: str
     In time it does what `confirm` does. Past its time, but not swept, the hold still has its units and is sold. After
     release or expiry the order gets a new hold for the same lines, or finds the one that it has made meanwhile, and
     that is sold, with `revived_from` naming the hold that was paid for. If that cannot be, the money has to go back:
-    enqueue the refund in this same transaction. The same call again is answered the same way, also a year later.
+    enqueue the refund in this same transaction. The same call again is answered the same way: a sale as long as the
+    hold is kept, a refund for ever.
+
+    It sells what the hold has. When a part was given back after the customer had gone to pay, the rest of the money is
+    the shop's to give back.
 
     Raises:
         InvalidInput: reservation_id is no id, or payment_ref is empty, over 200 characters or not storable.
         OrderContended: others keep changing the order's hold or its units; try again.
         PaymentRefInUse: this payment belongs to another order.
         ReservationNotFound: there is no such reservation.
+        WrongIsolation: the transaction is not READ COMMITTED.
     """
     checked_id("reservation_id", reservation_id)
     checked_text("payment_ref", payment_ref, secret=True)
@@ -57,11 +62,11 @@ def confirm_or_reacquire(session: Session, reservation_id: int, payment_ref: str
     if answered is not None:
         _check_it_is_the_same(session, reservation_id, answered)
         return answered
-    paid = read(session, reservation_id)
     sold = sale.sell(session, sale.EVEN_LATE, reservation_id, payment_ref)
     if sold is not None:
         return sold
-    if read(session, reservation_id).state == HoldState.CONFIRMED:
+    paid = read(session, reservation_id)
+    if paid.state == HoldState.CONFIRMED:
         return require_refund(session, reservation_id, paid.order_id, payment_ref, RefundReason.PAID_TWICE)
     with session.begin_nested():  # An error must not leave the new hold behind.
         return _reacquire(session, paid, payment_ref)

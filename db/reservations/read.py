@@ -71,7 +71,7 @@ class HoldDetails:
     expires_at: datetime
     max_expires_at: datetime
     extend_count: int
-    payment_ref: str | None
+    payment_ref: str | None = field(repr=False)
     revived_from: int | None
     resolved_at: datetime | None
     lines: list[HoldLine]

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from db.checks import checked_id, checked_text
-from db.errors import InvalidKeep, KeepsTooMuch, PaymentMismatch, PaymentToRefund, ReservationConfirmed
+from db.errors import InvalidKeep, KeepsTooMuch, PaymentMismatch, PaymentToRefund
 from db.reservations import sale
 from db.reservations.hold import Hold, HoldState
 from db.reservations.refund import refund_of
 from db.reservations.request import checked_lines, hash_of
-from db.reservations.state import ended, hold_of, read
+from db.reservations.state import ended, hold_of, lives, read
 from db.reservations.units import close, closing, give_back
 
 if TYPE_CHECKING:
@@ -33,21 +33,24 @@ def confirm(session: Session, reservation_id: int, payment_ref: str) -> Hold:
         PaymentToRefund: `confirm_or_reacquire` has said that this payment has to be refunded.
         ReservationExpired, ReservationReleased: its units are back on sale.
         ReservationNotFound: there is no such reservation.
+        WrongIsolation: the transaction is not READ COMMITTED.
     """
     checked_id("reservation_id", reservation_id)
     checked_text("payment_ref", payment_ref, secret=True)
     sale.lock_payment(session, payment_ref)
-    sold = sale.sell(session, sale.IN_TIME, reservation_id, payment_ref)
-    if sold is not None:
-        return sold
-    row = read(session, reservation_id)
-    if row.state == HoldState.CONFIRMED:
+    while True:
+        sold = sale.sell(session, sale.IN_TIME, reservation_id, payment_ref)
+        if sold is not None:
+            return sold
+        row = read(session, reservation_id)
         if row.payment_ref == payment_ref:
             return hold_of(row)
-        raise PaymentMismatch(reservation_id=reservation_id)
-    if refund_of(session, payment_ref) is not None:
-        raise PaymentToRefund(reservation_id=reservation_id)
-    raise ended(row)
+        if row.state == HoldState.CONFIRMED:
+            raise PaymentMismatch(reservation_id=reservation_id)
+        if refund_of(session, payment_ref) is not None:
+            raise PaymentToRefund(reservation_id=reservation_id)
+        if not lives(row):
+            raise ended(row)
 
 
 _RELEASE = closing(
@@ -76,14 +79,13 @@ def release(session: Session, reservation_id: int, keep: Mapping[int, int] | Non
     checked_id("reservation_id", reservation_id)
     if keep is not None and (keep or not isinstance(keep, Mapping)):
         return _release_but(session, reservation_id, _checked_keep(reservation_id, keep))
-    closed = close(session, _RELEASE, {"reservation_id": reservation_id})
-    give_back(session, closed.units)
-    row = read(session, reservation_id)
-    if row.state == HoldState.RELEASED:
-        return hold_of(row)
-    if row.state == HoldState.CONFIRMED:
-        raise ReservationConfirmed(reservation_id=reservation_id)
-    raise ended(row)
+    while True:
+        give_back(session, close(session, _RELEASE, {"reservation_id": reservation_id}).units)
+        row = read(session, reservation_id)
+        if row.state == HoldState.RELEASED:
+            return hold_of(row)
+        if not lives(row):
+            raise ended(row)
 
 
 # ---- partial release -------------------------------------------------------------------------------------------------
@@ -116,10 +118,9 @@ def _checked_keep(reservation_id: int, keep: object) -> dict[int, int]:
 def _release_but(session: Session, reservation_id: int, keep: Mapping[int, int]) -> Hold:
     """Give back what is beyond `keep`. It says what is left, not what goes, so that a retry finds nothing to do."""
     told = {"reservation_id": reservation_id}
-    live = session.execute(_LOCK, told).one_or_none()
-    if live is None:
-        row = read(session, reservation_id)
-        raise ReservationConfirmed(reservation_id=row.id) if row.state == HoldState.CONFIRMED else ended(row)
+    while (live := session.execute(_LOCK, told).one_or_none()) is None:
+        if not lives(row := read(session, reservation_id)):
+            raise ended(row)
     left = {row.variant_id: row.qty for row in session.execute(_LEFT, told)}
     if short := [variant_id for variant_id, qty in keep.items() if left.get(variant_id, 0) < qty]:
         raise KeepsTooMuch(reservation_id=reservation_id, variant_ids=short)

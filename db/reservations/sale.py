@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from db.errors import PaymentRefInUse
+from db.errors import PaymentRefInUse, WrongIsolation
 from db.reservations.state import hold_of
 
 if TYPE_CHECKING:
@@ -18,11 +18,14 @@ if TYPE_CHECKING:
 
     from db.reservations.hold import Hold
 
-_PAYMENTS: Final = 0x4841_5242  # "HARB" keeps these advisory locks apart from other users' of the same database.
+_PAYMENTS: Final = 0x4841_5242  # "HARB": whoever else in this database locks a hash of the same text gets another one.
 
 # A payment must not be answered by a sale here and by a refund there. The lock is on the payment and not on the hold: a
 # buyer who reclaims may wait for an ended hold while we wait for one that he has locked.
-_ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(hashtextextended(:payment_ref, :payments))")
+_ONE_AT_A_TIME = text("""
+SELECT pg_advisory_xact_lock(hashtextextended(:payment_ref, :payments)),
+       current_setting('transaction_isolation') AS level
+""")
 
 # A payment that has to be refunded sells nothing any more.
 _SELL: Final = """
@@ -52,8 +55,14 @@ _BY_PAYMENT = text("SELECT id, order_id, state, expires_at FROM stock_reservatio
 
 
 def lock_payment(session: Session, payment_ref: str) -> None:
-    """Let nobody else decide about this payment until the transaction ends. Comes before every other lock."""
-    session.execute(_ONE_AT_A_TIME, {"payment_ref": payment_ref, "payments": _PAYMENTS})
+    """Let nobody else decide about this payment until the transaction ends. Comes before every other lock.
+
+    Raises:
+        WrongIsolation: the transaction would not see what was decided while it waited.
+    """
+    level = session.execute(_ONE_AT_A_TIME, {"payment_ref": payment_ref, "payments": _PAYMENTS}).one().level
+    if level != "read committed":
+        raise WrongIsolation(level=level)
 
 
 def sell(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from db.errors import HarborError, ReservationExpired, ReservationNotFound, ReservationReleased
+from db.errors import HarborError, ReservationConfirmed, ReservationExpired, ReservationNotFound, ReservationReleased
 from db.reservations.hold import Hold, HoldState
 
 if TYPE_CHECKING:
@@ -35,6 +35,17 @@ def hold_of(row: Row[Any]) -> Hold:
 
 
 def ended(row: Row[Any]) -> HarborError:
-    """Return the error for a hold that is over: released, expired, or past its time and only waiting for the sweep."""
-    kind = ReservationReleased if row.state == HoldState.RELEASED else ReservationExpired
-    return kind(reservation_id=row.id)
+    """Return the error for a hold that has ended, or is past its time and only waiting for the sweep."""
+    kinds: dict[str, type[HarborError]] = {
+        HoldState.CONFIRMED: ReservationConfirmed,
+        HoldState.RELEASED: ReservationReleased,
+    }
+    return kinds.get(row.state, ReservationExpired)(reservation_id=row.id)
+
+
+def lives(row: Row[Any]) -> bool:
+    """Return whether a hold that a conditional update did not meet is held nevertheless, and its time is not over.
+
+    Then an `extend` that began in time was committed between the two statements, and the update is worth another try.
+    """
+    return row.state == HoldState.HELD and not row.over

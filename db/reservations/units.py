@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import TextClause, text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from sqlalchemy.orm import Session
 
@@ -57,7 +57,9 @@ def close(session: Session, statement: TextClause, told: Mapping[str, Any]) -> C
     return Closed(len(closed), {row.variant_id: row.qty for row in units if row.qty})
 
 
-_LOCK = text("SELECT id FROM variants WHERE id = ANY(CAST(:variant_ids AS bigint[])) ORDER BY id FOR NO KEY UPDATE")
+_LOCK = text(
+    "SELECT id, stock_qty FROM variants WHERE id = ANY(CAST(:variant_ids AS bigint[])) ORDER BY id FOR NO KEY UPDATE"
+)
 
 _GIVE_BACK = text("""
 UPDATE variants v SET stock_qty = v.stock_qty + w.qty
@@ -73,10 +75,14 @@ def give_back(session: Session, units: Mapping[int, int], *, locked: bool = Fals
     """
     if units:
         if not locked:
-            lock_variants(session, list(units))
+            lock_variants(session, units)
         session.execute(_GIVE_BACK, {"variant_ids": list(units), "qtys": list(units.values())})
 
 
-def lock_variants(session: Session, variant_ids: list[int]) -> None:
-    """Lock variants. FOR NO KEY UPDATE lets other holds' foreign key checks pass, which only ask that they stay."""
-    session.execute(_LOCK, {"variant_ids": sorted(variant_ids)})
+def lock_variants(session: Session, variant_ids: Iterable[int]) -> dict[int, int]:
+    """Lock variants and return the units free to sell of each, which from now on nobody else changes.
+
+    FOR NO KEY UPDATE lets other holds' foreign key checks pass, which only ask that the rows stay.
+    """
+    rows = session.execute(_LOCK, {"variant_ids": sorted(variant_ids)})
+    return {row.id: row.stock_qty for row in rows}

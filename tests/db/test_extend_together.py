@@ -16,11 +16,14 @@ from db.errors import (
 from db.session import transaction
 from tests.db.clock import at
 from tests.db.holds import broken, extended, reserved, state_of, swept
-from tests.db.sql import eventually, make_due, rows, somebody_waits_for_a_lock
+from tests.db.sql import eventually, make_due, meanwhile, rows, somebody_waits_for_a_lock
 from tests.factories import make_variant, stock_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
+
+    from sqlalchemy.orm import Session
 
     from db.reservations import Hold
 
@@ -124,3 +127,28 @@ def test_two_extensions_at_once_leave_the_longer_one() -> None:
         assert waiting.result() == longer
     assert _lasts(hold.id) == (longer.expires_at, 1)
     assert swept() == 0
+
+
+def _keep_one(session: Session, reservation_id: int) -> Hold:
+    lines = reservations.show(session, reservation_id).lines
+    return reservations.release(session, reservation_id, keep={lines[0].variant_id: 1})
+
+
+def _confirm(session: Session, reservation_id: int) -> Hold:
+    return reservations.confirm(session, reservation_id, "payment-1")
+
+
+@pytest.mark.parametrize(
+    ("call", "state"), [(_confirm, "confirmed"), (reservations.release, "released"), (_keep_one, "held")]
+)
+def test_a_hold_that_is_extended_at_its_very_end_is_not_called_expired(
+    call: Callable[[Session, int], Hold], state: str
+) -> None:
+    hold = _hold()
+
+    # It comes a moment too late, and before it asks why, an extension that began in time is committed.
+    with meanwhile("AS over", lambda: _extend_before_its_end(hold)), at(hold.expires_at) as session:
+        call(session, hold.id)
+
+    assert state_of(hold.id) == state
+    assert broken() == []

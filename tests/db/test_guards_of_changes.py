@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 
 from db import reservations
 from db.errors import InsufficientStock, KeepsTooMuch, PaymentToRefund
-from db.reservations import HoldRequest, deadline, resolve
+from db.reservations import HoldRequest, deadline, resolve, units
 from db.session import transaction
 from tests.db.holds import broken, confirmed, extended, hold_in, kept, lines_of, paid, reserved, reserved_many, sold_out
 from tests.db.sql import eventually, meanwhile, somebody_waits_for_a_lock, value
@@ -102,12 +102,20 @@ def test_without_the_guard_a_payment_to_refund_is_a_sale_as_well(monkeypatch: py
 # ---- in a batch ------------------------------------------------------------------------------------------------------
 
 
-def two_batches_for_the_last_unit() -> tuple[object, int]:
-    """Let somebody take the last unit between a batch's look and its update; return its answer and the stock."""
+def two_for_the_last_unit(moment: str) -> tuple[object, int]:
+    """Let somebody take the last unit just before a statement of a batch; return the batch's answer and the stock."""
     variant_id = make_variant(stock=1)
-    with meanwhile("unnest(CAST(%(order_ids", lambda: reserved("order-faster", {variant_id: 1})):
+    with meanwhile(moment, lambda: reserved("order-faster", {variant_id: 1})):
         (answer,) = reserved_many(HoldRequest("order-1", {variant_id: 1}))
     return answer, stock_of(variant_id)
+
+
+AFTER_THE_LOOK = "unnest(CAST(%(order_ids"
+AFTER_THE_LOCK = "WITH taken AS"
+
+
+def drop_the_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(units, "_LOCK", text(units._LOCK.text.replace("FOR NO KEY UPDATE", "")))
 
 
 @pytest.mark.parametrize("check", [True, False], ids=["with the check", "without the check"])
@@ -115,24 +123,36 @@ def test_a_batch_does_not_oversell(check: bool) -> None:
     if not check:
         drop_the_check()
 
-    answer, stock = two_batches_for_the_last_unit()
+    answer, stock = two_for_the_last_unit(AFTER_THE_LOOK)
 
     assert isinstance(answer, InsufficientStock)
     assert stock == 0
     assert broken() == []
 
 
-def test_without_the_guard_the_check_stops_a_batch_that_oversells(monkeypatch: pytest.MonkeyPatch) -> None:
-    drop_from(monkeypatch, "db.reservations.many", "_TAKE", UNITS_GUARD)
-
-    with pytest.raises(IntegrityError, match="ck_variants_stock_not_negative"):
-        two_batches_for_the_last_unit()
-
-
-def test_without_the_guard_and_the_check_a_batch_oversells(monkeypatch: pytest.MonkeyPatch) -> None:
-    drop_from(monkeypatch, "db.reservations.many", "_TAKE", UNITS_GUARD)
+def test_without_the_lock_the_guard_stops_a_batch_that_oversells(monkeypatch: pytest.MonkeyPatch) -> None:
+    drop_the_lock(monkeypatch)
     drop_the_check()
 
-    _, stock = two_batches_for_the_last_unit()
+    answer, stock = two_for_the_last_unit(AFTER_THE_LOCK)
+
+    assert isinstance(answer, InsufficientStock)
+    assert stock == 0
+
+
+def test_without_the_lock_and_the_guard_the_check_stops_a_batch_that_oversells(monkeypatch: pytest.MonkeyPatch) -> None:
+    drop_the_lock(monkeypatch)
+    drop_from(monkeypatch, "db.reservations.batch", "_TAKE", UNITS_GUARD)
+
+    with pytest.raises(IntegrityError, match="ck_variants_stock_not_negative"):
+        two_for_the_last_unit(AFTER_THE_LOCK)
+
+
+def test_without_the_lock_the_guard_and_the_check_a_batch_oversells(monkeypatch: pytest.MonkeyPatch) -> None:
+    drop_the_lock(monkeypatch)
+    drop_from(monkeypatch, "db.reservations.batch", "_TAKE", UNITS_GUARD)
+    drop_the_check()
+
+    _, stock = two_for_the_last_unit(AFTER_THE_LOCK)
 
     assert stock == -1

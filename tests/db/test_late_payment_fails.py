@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text
 
 from db import reservations, statements
-from db.errors import HarborError, OrderContended, PaymentRefInUse, PaymentToRefund
+from db.errors import HarborError, OrderContended, PaymentRefInUse, PaymentToRefund, WrongIsolation
 from db.reservations import Hold, RefundRequired, late, sale
 from db.reservations.state import read
 from db.session import transaction
@@ -90,7 +90,7 @@ def test_a_payment_that_another_order_takes_meanwhile_leaves_no_new_hold_behind(
     take_again: Callable[[Session, int, str], object], states: list[str], stock: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Only one who does not take the lock can use the payment meanwhile.
-    monkeypatch.setattr(sale, "_ONE_AT_A_TIME", text("SELECT"))
+    monkeypatch.setattr(sale, "_ONE_AT_A_TIME", text("SELECT 'read committed' AS level"))
     variant_id = make_variant(stock=5)
     old = hold_in("expired", "order-1", {variant_id: 2})
     others = reserved("order-2", {variant_id: 1})
@@ -142,3 +142,19 @@ def test_no_answer_error_or_log_line_shows_the_payment(every_statement: None, ca
     assert "INSERT INTO required_refunds" in caplog.text
     assert "SET state = 'confirmed'" in caplog.text
     assert SECRET not in "".join([*said, caplog.text])
+
+
+# ---- a transaction that cannot see what was decided ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pay", [reservations.confirm, reservations.confirm_or_reacquire])
+@pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
+def test_a_payment_is_not_decided_in_a_transaction_that_sees_the_past(
+    level: str, pay: Callable[[Session, int, str], object]
+) -> None:
+    hold = reserved("order-1", {make_variant(stock=1): 1})
+
+    with transaction() as session:
+        session.connection(execution_options={"isolation_level": level})
+        with pytest.raises(WrongIsolation, match=level.lower()):
+            pay(session, hold.id, "payment-1")

@@ -34,7 +34,7 @@ pytestmark = pytest.mark.usefixtures("database")
 @pytest.fixture
 def no_lock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets several decide about one payment at once."""
-    monkeypatch.setattr(sale, "_ONE_AT_A_TIME", text("SELECT"))
+    monkeypatch.setattr(sale, "_ONE_AT_A_TIME", text("SELECT 'read committed' AS level"))
 
 
 # ---- two deliveries --------------------------------------------------------------------------------------------------

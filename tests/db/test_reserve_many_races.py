@@ -54,8 +54,8 @@ def test_a_batch_asks_as_many_statements_whatever_its_size() -> None:
         for lines in (1, 2)
     }
 
-    # Two to look, a savepoint and its end, the holds, their units and lines; and the lock, where there is an order.
-    assert asked == {(1, 1): 6, (1, 2): 7, (100, 1): 6, (100, 2): 7}
+    # Two to look, a savepoint and its end, the holds, the lock, their units and lines.
+    assert asked == {(1, 1): 7, (1, 2): 7, (100, 1): 7, (100, 2): 7}
 
 
 @pytest.mark.parametrize("due", [0, 3])
@@ -110,6 +110,44 @@ def test_who_is_refused_after_the_look_takes_nothing_from_those_behind_him() -> 
 
     assert [_said(answer) for answer in answers] == ["OrderAlreadyReserved", "held"]
     assert stock_of(scarce) == 0
+
+
+def test_who_is_beaten_to_his_units_takes_nothing_from_those_behind_him() -> None:
+    scarce, other = make_variants(2, stock=1)
+
+    with meanwhile(HOLDS, lambda: reserved("order-faster", {other: 1})):
+        answers = reserved_many(HoldRequest("order-1", {scarce: 1, other: 1}), HoldRequest("order-2", {scarce: 1}))
+
+    assert [_said(answer) for answer in answers] == ["InsufficientStock", "held"]
+    assert (stock_of(scarce), stock_of(other)) == (0, 0)
+
+
+def test_who_is_beaten_to_his_units_gets_those_of_due_holds() -> None:
+    variant_id = make_variant(stock=2)
+    due = reserved("order-0", {variant_id: 1})
+    make_due(due.id)
+
+    with meanwhile(HOLDS, lambda: reserved("order-faster", {variant_id: 1})):
+        answers = reserved_many(HoldRequest("order-1", {variant_id: 1}))
+
+    assert [_said(answer) for answer in answers] == ["held"]
+    assert state_of(due.id) == "expired"
+
+
+def test_around_the_sell_out_a_batch_is_answered_and_not_sent_away() -> None:
+    variant_id = make_variant(stock=10)
+    singles = iter(range(100))
+
+    def faster() -> None:
+        for _ in range(3):
+            reserved(f"order-faster-{next(singles)}", {variant_id: 1})
+
+    with meanwhile(HOLDS, faster):
+        answers = reserved_many(*(HoldRequest(f"order-{number}", {variant_id: 1}) for number in range(10)))
+
+    assert [_said(answer) for answer in answers] == ["held"] * 7 + ["InsufficientStock"] * 3
+    assert stock_of(variant_id) == 0
+    assert broken() == []
 
 
 def test_due_holds_that_were_closed_in_vain_are_due_as_before() -> None:

@@ -12,7 +12,7 @@ from sqlalchemy.exc import OperationalError
 
 from db import reservations
 from db.errors import HarborError, InsufficientStock, OrderAlreadyReserved
-from db.reservations import Hold, HoldRequest, many
+from db.reservations import Hold, HoldRequest, batch
 from db.reservations.take import reclaim
 from db.session import transaction
 from tests.db.holds import broken, many_due, reserved, reserved_many
@@ -82,7 +82,7 @@ def test_a_batch_waits_for_a_sweep_that_is_closing_the_holds_it_needs() -> None:
 
 
 def _unsorted_orders(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(many, "sorted", list, raising=False)
+    monkeypatch.setattr(batch, "sorted", list, raising=False)
 
 
 def _two_batches_of_the_same_orders_that_stop_in_the_middle() -> BaseException | None:
@@ -155,8 +155,8 @@ def test_a_batch_does_not_wait_for_who_is_closing_a_hold_that_its_order_has_just
 
 
 def test_if_it_waited_they_would_deadlock(monkeypatch: pytest.MonkeyPatch) -> None:
-    left_out = many._HOLDS.text[many._HOLDS.text.index(" WHERE NOT EXISTS") : many._HOLDS.text.index(" ORDER BY")]
-    monkeypatch.setattr(many, "_HOLDS", text(many._HOLDS.text.replace(left_out, "")))
+    left_out = batch._HOLDS.text[batch._HOLDS.text.index(" WHERE NOT EXISTS") : batch._HOLDS.text.index(" ORDER BY")]
+    monkeypatch.setattr(batch, "_HOLDS", text(batch._HOLDS.text.replace(left_out, "")))
 
     told = []
     try:
