@@ -7,6 +7,7 @@ from cli.output import printable
 from cli.up import urls_are_told
 from db.errors import HarborError
 
+_GRANTS = "docs/operations.md has the grants, and migrations run as the owner, whom HARBOR_DATABASE_DIRECT_URL names"
 _UNDEFINED = ("42P01", "42703")  # PostgreSQL's codes for a table and a column that do not exist.
 
 
@@ -32,7 +33,7 @@ def _message(error: Exception) -> str | None:
     return None
 
 
-def _database(error: BaseException | None) -> str | None:
+def _database(error: BaseException | None) -> str | None:  # noqa: PLR0911 - one line per thing to say
     """Explain what the driver raised. Its text names host, port and user, and no password."""
     import psycopg
 
@@ -41,11 +42,13 @@ def _database(error: BaseException | None) -> str | None:
     reason = printable(str(error).strip().split("\n", 1)[0])
     if error.sqlstate in _UNDEFINED:
         return f"the database lacks what this Harbor needs ({reason}): run `harbor db upgrade`"
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        return f"the database role may not do this ({reason}): {_GRANTS}"
     if not isinstance(error, psycopg.OperationalError):
         return None
-    # Only a server that has been reached gives a code.
-    if error.sqlstate is None:
-        if not urls_are_told():
-            return f".harbor/stack.env is left over from a `harbor up` that no longer runs; start it again ({reason})"
+    # A server that has been reached gives a code, or says FATAL when it lets nobody in.
+    if error.sqlstate is not None or "FATAL:" in reason:
+        return f"the database refused: {reason}"
+    if urls_are_told():
         return f"HARBOR_DATABASE_URL leads to no database: {reason}"
-    return f"the database refused: {reason}"
+    return f".harbor/stack.env is left over from a `harbor up` that no longer runs; start it again ({reason})"

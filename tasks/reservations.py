@@ -30,9 +30,12 @@ def release(reservation_id: int) -> None:
 
 @task("reservations.confirm")
 def confirm(reservation_id: int, payment_ref: str) -> None:
-    """Sell the units of one hold."""
+    """Sell the units of one hold, also when its payment came late. One that has to go back is kept, and told of."""
     with transaction() as session:
-        reservations.confirm(session, reservation_id, payment_ref)
+        answer = reservations.confirm_or_reacquire(session, reservation_id, payment_ref)
+    if isinstance(answer, reservations.RefundRequired):
+        told = {"reservation_id": reservation_id, "order_id": answer.order_id, "reason": answer.reason.value}
+        log.warning("payment.to_refund", **told)
 
 
 @task("reservations.expire", repeatable=True)

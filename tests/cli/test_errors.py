@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from cli.errors import explain
 from cli.hints import typed
@@ -128,6 +128,23 @@ def test_what_the_database_refuses_is_one_line() -> None:
     refused = OperationalError("SELECT 1", {}, psycopg.errors.LockNotAvailable("canceling statement\nCONTEXT: x"))
 
     assert explain(refused) == "the database refused: canceling statement"
+
+
+def test_a_missing_privilege_is_one_line_that_says_where_the_grants_are() -> None:
+    denied = psycopg.errors.InsufficientPrivilege("permission denied for table variants\nCONTEXT: x")
+
+    message = explain(ProgrammingError("SELECT 1", {}, denied))
+
+    assert message is not None
+    assert message.startswith("the database role may not do this (permission denied for table variants): docs/")
+
+
+def test_a_server_that_lets_nobody_in_is_not_called_absent() -> None:
+    full = psycopg.OperationalError("connection failed: FATAL:  sorry, too many clients already")
+
+    message = explain(OperationalError("SELECT 1", {}, full))
+
+    assert message == "the database refused: connection failed: FATAL:  sorry, too many clients already"
 
 
 def test_a_defect_keeps_its_traceback() -> None:

@@ -1,4 +1,4 @@
-"""A busy shop in a nutshell: buyers who want everything in any order, sweepers, and an auditor who never looks away."""
+"""A busy shop in a nutshell: buyers who want everything in any order and pay when they like, and sweepers."""
 
 from __future__ import annotations
 
@@ -9,30 +9,31 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from itertools import count
+from typing import TYPE_CHECKING, TypeVar
 
-from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from db import inventory, reservations
 from db.errors import HarborError
-from db.session import snapshot, transaction
+from db.reservations import Hold, HoldRequest, RefundRequired
+from db.session import transaction
+from tests.db.holds import sales_of, state_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sqlalchemy.orm import Session
 
-    from db.reservations import Hold
     from tests.concurrency.crowd import Member
 
 DEADLOCK = "DeadlockDetected"
 
 _SWEEP_LIMIT = 25
 _SWEEP_PAUSE_SECONDS = 0.1  # Long enough that buyers find due holds which no sweeper has closed yet.
-_AUDIT_PAUSE_SECONDS = 0.05
 _SHARED_ORDERS = 0.1  # Part of the orders that several buyers send at the same time under the same id.
 _SHARED_SECONDS = 0.25
+_BATCH = 12
 
 _T = TypeVar("_T")
 
@@ -46,6 +47,8 @@ class _Buyer:
     member: Member
     dice: random.Random
     counts: Counter[str] = field(default_factory=Counter)
+    unpaid: list[Hold] = field(default_factory=list)
+    numbers: count[int] = field(default_factory=count)
 
     def shop(self) -> Counter[str]:
         while not self.member.stop.is_set():
@@ -53,42 +56,86 @@ class _Buyer:
         return self.counts
 
     def _order(self) -> None:
-        order_id, lines = self._wish()
-        lasts = timedelta(milliseconds=self.dice.uniform(50, 500))
+        wish = self._wish()
 
         def reserve(session: Session) -> Hold:
-            return reservations.reserve(session, order_id, lines, hold=lasts)
+            return reservations.reserve(session, wish.order_id, wish.lines, hold=wish.hold)
 
         hold = self._try("reserved", reserve)
         if hold is None:
             return
         if self.dice.random() < 0.2:
             again = self._try("reserved again", reserve)
-            assert again is None or again.id == hold.id or _state(hold.id) != "held", "two holds of one order"
-        end = self.dice.random()
-        if end < 0.35:
-            self._pay(hold, lines)
-        elif end < 0.55:
-            self._try("released", lambda session: reservations.release(session, hold.id))
+            assert again is None or again.id == hold.id or state_of(hold.id) != "held", "two holds of one order"
+        self._change_my_mind(hold, dict(wish.lines))
+        self._end(hold)
 
-    def _wish(self) -> tuple[str, dict[int, int]]:
+    def _wish(self) -> HoldRequest:
         """One to four lines in random order; an order that others send too has the same lines for all."""
         if self.dice.random() < _SHARED_ORDERS:
             order_id = f"shared-{int(time.time() / _SHARED_SECONDS)}"
             dice = random.Random(order_id)
         else:
-            order_id = f"{self.name}-{sum(self.counts.values())}"
+            order_id = self._new_name("order")
             dice = self.dice
         chosen = dice.sample(self.variant_ids, dice.randint(1, 4))
-        return order_id, {variant_id: dice.randint(1, 3) for variant_id in chosen}
+        lasts = timedelta(milliseconds=self.dice.uniform(50, 500))
+        return HoldRequest(order_id, {variant_id: dice.randint(1, 3) for variant_id in chosen}, hold=lasts)
 
-    def _pay(self, hold: Hold, lines: dict[int, int]) -> None:
-        """Confirm, and send everything back afterwards, so that the shop never runs dry."""
-        payment_ref = f"payment-{self.name}-{sum(self.counts.values())}"
-        if self._try("confirmed", lambda session: reservations.confirm(session, hold.id, payment_ref)) is None:
+    def _new_name(self, of: str) -> str:
+        return f"{of}-{self.name}-{next(self.numbers)}"
+
+    def _change_my_mind(self, hold: Hold, lines: dict[int, int]) -> None:
+        """Extend the hold, or give a part of it back, or neither."""
+        chance = self.dice.random()
+        if chance < 0.15:
+            longer = timedelta(milliseconds=self.dice.uniform(50, 500))
+            self._try("extended", lambda session: reservations.extend(session, hold.id, hold=longer))
+        elif chance < 0.3:
+            kept = self.dice.sample(sorted(lines), self.dice.randint(1, len(lines)))
+            keep = {variant_id: self.dice.randint(1, lines[variant_id]) for variant_id in kept}
+            self._try("kept a part", lambda session: reservations.release(session, hold.id, keep))
+
+    def _end(self, hold: Hold) -> None:
+        chance = self.dice.random()
+        if chance < 0.35:
+            self._pay(hold)
+        elif chance < 0.5:
+            self._try("released", lambda session: reservations.release(session, hold.id))
+        if chance > 0.45:
+            self.unpaid.append(hold)
+        if chance > 0.85:
+            self._pay_late(self.unpaid.pop(self.dice.randrange(len(self.unpaid))))
+
+    def _pay(self, hold: Hold) -> None:
+        payment_ref = self._new_name("payment")
+        if self._try("confirmed", lambda session: reservations.confirm(session, hold.id, payment_ref)) is not None:
+            self._send_back(hold.id)
+
+    def _pay_late(self, hold: Hold) -> None:
+        """Pay for a hold that may have ended long ago, at times twice, which has to be answered in the same way."""
+        payment_ref = self._new_name("payment")
+
+        def pay(session: Session) -> Hold | RefundRequired:
+            answer = reservations.confirm_or_reacquire(session, hold.id, payment_ref)
+            told.append("refunded" if isinstance(answer, RefundRequired) else "paid late")
+            return answer
+
+        told: list[str] = []
+        answer = self._try("answered", pay)
+        if answer is None:
             return
-        for variant_id, qty in lines.items():
-            self._try("taken back", partial(inventory.take_back, variant_id=variant_id, qty=qty))
+        self.counts[told[-1]] += 1
+        if self.dice.random() < 0.5:
+            again = self._try("answered again", pay)
+            assert again is None or again == answer, "two answers to one payment"
+        if isinstance(answer, Hold):
+            self._send_back(answer.id)
+
+    def _send_back(self, reservation_id: int) -> None:
+        """Return everything that was sold, so that the shop never runs dry."""
+        for variant_id, qty in sales_of(reservation_id):
+            self._try("taken back", partial(inventory.take_back, variant_id=variant_id, qty=-qty))
 
     def _try(self, name: str, act: Callable[[Session], _T]) -> _T | None:
         """Do something in a transaction of its own and count how it went; anything that nobody expects is raised."""
@@ -105,9 +152,19 @@ class _Buyer:
         return answer
 
 
-def _state(reservation_id: int) -> str:
-    with transaction() as session:
-        return session.get_one(reservations.StockReservation, reservation_id).state
+@dataclass
+class _Batcher(_Buyer):
+    """One who drains a queue: each order is a batch of a dozen."""
+
+    def _order(self) -> None:
+        wishes = [self._wish() for _ in range(self.dice.randint(2, _BATCH))]
+        answers = self._try("batched", lambda session: reservations.reserve_many(session, wishes))
+        for answer in answers or ():
+            if isinstance(answer, Hold):
+                self.counts["reserved in a batch"] += 1
+                self._end(answer)
+            else:
+                self.counts[type(answer).__name__] += 1
 
 
 def _note(member: Member, counts: Counter[str], error: OperationalError) -> None:
@@ -129,6 +186,13 @@ def buy(member: Member, variant_ids: list[int], buyers: int) -> Counter[str]:
         return sum(threads.map(_Buyer.shop, crowd), Counter())
 
 
+def buy_in_batches(member: Member, variant_ids: list[int]) -> Counter[str]:
+    """Buy a dozen orders at a time until told to stop; return how often what happened."""
+    name = f"batcher-{member.number}"
+    member.meet()
+    return _Batcher(name, variant_ids, member, random.Random(name)).shop()
+
+
 def sweep(member: Member) -> Counter[str]:
     """Sweep until told to stop; return how many holds were closed."""
     counts: Counter[str] = Counter()
@@ -142,43 +206,3 @@ def sweep(member: Member) -> Counter[str]:
         else:
             counts["expired"] += closed
     return counts
-
-
-@dataclass
-class Audit:
-    """How often the books were read, and each time they did not add up."""
-
-    looks: int = 0
-    failures: list[dict[str, Any]] = field(default_factory=list)
-
-
-def audit(member: Member) -> Audit:
-    """Read the books again and again until told to stop."""
-    found = Audit()
-    member.meet()
-    while not member.stop.wait(_AUDIT_PAUSE_SECONDS):
-        found.looks += 1
-        found.failures += failures()
-    return found
-
-
-_BOOKS = text("""
-SELECT * FROM (
-  SELECT v.id, v.stock_qty,
-         (SELECT coalesce(sum(m.qty), 0) FROM stock_movements m WHERE m.variant_id = v.id) AS moved,
-         (SELECT coalesce(-sum(m.qty), 0) FROM stock_movements m
-           WHERE m.variant_id = v.id AND m.kind = 'sale') AS sales,
-         coalesce(sum(l.qty - l.released_qty) FILTER (WHERE r.state = 'held'), 0) AS held,
-         coalesce(sum(l.qty - l.released_qty) FILTER (WHERE r.state = 'confirmed'), 0) AS confirmed
-    FROM variants v
-    LEFT JOIN stock_reservation_lines l ON l.variant_id = v.id
-    LEFT JOIN stock_reservations r ON r.id = l.reservation_id
-   GROUP BY v.id) books
- WHERE stock_qty < 0 OR stock_qty + held <> moved OR confirmed <> sales
-""")
-
-
-def failures() -> list[dict[str, Any]]:
-    """Every variant whose units do not add up at one moment, counted from the rows and not by Harbor's own function."""
-    with snapshot() as session:
-        return [dict(row) for row in session.execute(_BOOKS).mappings()]

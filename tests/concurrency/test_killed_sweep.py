@@ -10,8 +10,8 @@ import pytest
 from db import inventory, reservations
 from db.session import transaction
 from tasks.reservations import sweep
+from tests.concurrency.books import failures
 from tests.concurrency.crowd import crowd
-from tests.concurrency.shop import failures
 from tests.db.holds import many_due
 from tests.db.sql import eventually, locked, rows, somebody_waits_for_a_lock, value
 from tests.factories import make_variants, stock_of

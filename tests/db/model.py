@@ -11,6 +11,7 @@ from db.errors import (
     OrderAlreadyReserved,
     PaymentMismatch,
     PaymentRefInUse,
+    PaymentToRefund,
     ReservationConfirmed,
     ReservationExpired,
     ReservationReleased,
@@ -99,6 +100,8 @@ class Model:
             return None
         if self.holds[reservation_id].state == "confirmed":
             return PaymentMismatch
+        if payment_ref in self.refunds:
+            return PaymentToRefund
         if ended := self.ended(reservation_id):
             return ended
         return PaymentRefInUse if payment_ref in self.sales else None

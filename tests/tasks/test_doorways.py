@@ -7,7 +7,9 @@ from datetime import timedelta
 import pytest
 from structlog.testing import capture_logs
 
+from db import reservations
 from db.errors import InvalidId, ReservationConfirmed, ReservationNotFound
+from db.session import transaction
 from tasks.inventory import reconcile
 from tasks.reservations import confirm, expire, release
 from tests.db.holds import MISSING, broken, many_due, reserved, sales_of, state_of
@@ -38,6 +40,23 @@ def test_confirm_sells_the_units_once_however_often_it_is_delivered() -> None:
     assert state_of(hold.id) == "confirmed"
     assert sales_of(hold.id) == [(variant_id, -2)]
     assert broken() == []
+
+
+def test_a_payment_that_came_too_late_is_kept_as_a_refund_and_told_of() -> None:
+    variant_id = make_variant(stock=2)
+    hold = reserved("order-1", {variant_id: 2})
+    release(hold.id)
+    reserved("order-2", {variant_id: 2})
+
+    with capture_logs() as lines:
+        for _ in range(2):
+            confirm(hold.id, "payment-1")
+
+    told = {"reservation_id": hold.id, "order_id": "order-1", "reason": "sold_out"}
+    warnings = [line for line in lines if line["event"] != "task.ran"]
+    assert warnings == [{"event": "payment.to_refund", "log_level": "warning", **told}] * 2
+    with transaction() as session:
+        assert [refund.payment_ref for refund in reservations.refunds(session)] == ["payment-1"]
 
 
 def test_a_refusal_comes_through_as_it_is() -> None:
