@@ -49,7 +49,7 @@ _AT_LEAST = 60
 class Call:
     """What is called, the indexes that it finds its rows by, and how many rows each of its statements is about.
 
-    To find a row by index takes up to five `buffers`; to change, lock and check it takes some for each.
+    To find a row by index takes up to seven `buffers`; to change, lock and check it takes more.
     """
 
     do: Callable[[Session], object]
@@ -88,7 +88,7 @@ CALLS = {
         lambda session: expire.expire_due(session, 50, pass_over_busy=True),
         {_DUE, _HOLDS, _LINES, _VARIANTS},
         rows=LONG.due,
-        buffers=5,
+        buffers=7,
     ),
     "reserve": Call(lambda session: reservations.reserve(session, "order-new", {1: 1}), _TAKE),
     "reserve of twenty": Call(
@@ -99,14 +99,14 @@ CALLS = {
         lambda session: _refused(session, {1: 2_000}),
         {*_TAKE, _ORDER, _DUE, _LINES},
         rows=LONG.due,
-        buffers=5,
+        buffers=7,
         before=_sell_out(1),
     ),
     "reserve that reclaims": Call(
         lambda session: reservations.reserve(session, "order-new", {1: 3}),
         {*_TAKE, *_RECLAIM},
         rows=LONG.due,
-        buffers=5,
+        buffers=7,
         before=_sell_out(1),
     ),
     "confirm": Call(
@@ -125,7 +125,7 @@ CALLS = {
     ),
     "a second payment": Call(lambda session: reservations.confirm_or_reacquire(session, 1, "payment-new"), _PAID),
     "reserve_many": Call(_many, {_ORDER, _VARIANTS}, rows=100),
-    "reserve_many that reclaims": Call(_many, _RECLAIM, rows=LONG.due, buffers=5, before=_sell_out(1)),
+    "reserve_many that reclaims": Call(_many, _RECLAIM, rows=LONG.due, buffers=7, before=_sell_out(1)),
     "a page": Call(reservations.page, {_HOLDS, _LINES}, rows=50),
     "a late page": Call(lambda session: reservations.page(session, after=LONG.holds // 2), {_HOLDS, _LINES}, rows=50),
     "a hold": Call(lambda session: reservations.show(session, LONG.newest), {_HOLDS, _LINES, _VARIANTS}),

@@ -12,14 +12,13 @@ import pytest
 from sqlalchemy import text
 
 from db import reservations
-from db.reservations import HoldRequest, batch, take
+from db.reservations import HoldRequest, take
 from db.session import transaction
 from tests.db.history import History, loaded
 from tests.db.plans import CUSTOM, GENERIC, Plan, explained
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import ModuleType
 
     from sqlalchemy.orm import Session
 
@@ -61,18 +60,14 @@ def test_a_buyer_who_asks_for_due_units_reads_the_lines_of_due_holds_only(drop: 
     assert max(plan.buffers for plan in plans) < 20 * YOUNG.due
 
 
-@pytest.mark.parametrize(
-    ("buy", "home", "name"),
-    [("reserve", take, "_LOOK"), ("reserve", take, "_RECLAIM"), ("reserve_many", batch, "_DUE_UNITS")],
-)
+@pytest.mark.parametrize("name", ["_LOOK", "_RECLAIM"])
 def test_by_the_index_on_variants_he_reads_all_lines_of_the_hot_one(
-    drop: History, buy: str, home: ModuleType, name: str, monkeypatch: pytest.MonkeyPatch
+    drop: History, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    statement = getattr(home, name).text
+    statement = getattr(take, name).text
     assert statement.count(_KEPT_FROM_THE_INDEX) == 1
-    monkeypatch.setattr(home, name, text(statement.replace(_KEPT_FROM_THE_INDEX, "variant_id")))
+    monkeypatch.setattr(take, name, text(statement.replace(_KEPT_FROM_THE_INDEX, "variant_id")))
 
-    # Which of the two goes wrong is the planner's choice.
-    plans = [*_plans(buy, CUSTOM), *_plans(buy, GENERIC)]
+    plans = _plans("reserve", CUSTOM)
 
     assert max(plan.discarded for plan in plans) > YOUNG.holds // 4

@@ -107,6 +107,7 @@ def _working(environ: Mapping[str, str], send: Callable[..., str], log: Path) ->
     sample = {
         "HARBOR_ENV": "prod",
         "HARBOR_LOCK_TIMEOUT_MS": "300",
+        "HARBOR_SLOW_QUERY_MS": "150",
         "REMAP_SIGTERM": "SIGQUIT",  # As `harbor worker` sets it.
         "SAMPLE_SOFT_SHUTDOWN_SECONDS": str(SOFT_SHUTDOWN_SECONDS),
     }
