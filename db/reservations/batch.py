@@ -57,7 +57,9 @@ class Taken:
 
 # ---- who can be served -----------------------------------------------------------------------------------------------
 
-# For `variant_id + 0` see the look of a single order, in take.py.
+# `variant_id + 0` keeps the planner from the index on variants, here and wherever due holds of variants are asked for:
+# the lines of the few holds that are due are found by their key. A hot variant has most of all lines, and where the
+# average one has few, the planner would read all of those for each sold-out buyer: 950 ms instead of 8 (measured).
 _DUE_UNITS = text("""
 SELECT variant_id, sum(qty - released_qty)::bigint AS qty FROM stock_reservation_lines
  WHERE variant_id + 0 = ANY (CAST(:variant_ids AS bigint[])) AND reservation_id = ANY (ARRAY(

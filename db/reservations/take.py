@@ -107,27 +107,9 @@ def _take(session: Session, request: Request, *, freed: Mapping[int, int]) -> Ho
 
 # ---- the look --------------------------------------------------------------------------------------------------------
 
-# `variant_id + 0` keeps the planner from the index on variants, here and wherever due holds of variants are asked for:
-# the lines of the few holds that are due are found by their key. A hot variant has most of all lines, and where the
-# average one has few, the planner would read all of those for each sold-out buyer: 950 ms instead of 8 (measured).
 _LOOK = text("""
-WITH live AS (
-  SELECT id, order_id, state, expires_at, request_hash,
-         state = 'held' AND expires_at <= statement_timestamp() AS due
-    FROM stock_reservations
-   WHERE order_id = :order_id AND state IN ('held', 'confirmed'))
-SELECT w.variant_id, v.id IS NOT NULL AS known, p.archived_at IS NOT NULL AS archived, v.stock_qty < w.qty AS short,
-       CASE WHEN v.stock_qty < w.qty THEN w.qty <= v.stock_qty + (
-         SELECT coalesce(sum(l.qty - l.released_qty), 0) FROM stock_reservation_lines l
-          WHERE l.variant_id + 0 = w.variant_id AND l.reservation_id = ANY (ARRAY(
-            SELECT id FROM stock_reservations WHERE state = 'held' AND expires_at <= statement_timestamp())))
-       END AS reclaimable,
-       live.id, live.order_id, live.state, live.expires_at, live.request_hash, live.due AS live_due
-  FROM unnest(CAST(:variant_ids AS bigint[]), CAST(:qtys AS int[])) AS w(variant_id, qty)
-  LEFT JOIN variants v ON v.id = w.variant_id
-  LEFT JOIN products p ON p.id = v.product_id
-  LEFT JOIN live ON true
- ORDER BY w.variant_id
+SELECT variant_id, known, archived, short, reclaimable, id, order_id, state, expires_at, request_hash, live_due
+  FROM harbor_look_v1(:order_id, CAST(:variant_ids AS bigint[]), CAST(:qtys AS int[]))
 """)
 
 
@@ -171,6 +153,7 @@ def same(live: Row[Any], request: Request) -> Hold:
 
 # ---- the reclaim -----------------------------------------------------------------------------------------------------
 
+# For `variant_id + 0` see batch.py.
 _RECLAIM = closing(
     HoldState.EXPIRED,
     """SELECT id FROM stock_reservations

@@ -16,6 +16,7 @@ from db.reservations import HoldRequest, take
 from db.session import transaction
 from tests.db.history import History, loaded
 from tests.db.plans import CUSTOM, GENERIC, Plan, explained
+from tests.db.sql import value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,9 +41,10 @@ def drop(servers: dict[str, str], template: str) -> Iterator[History]:
         yield history
 
 
-def _plans(buy: str, mode: str) -> list[Plan]:
+def _plans(buy: str, mode: str, first: str = "SELECT") -> list[Plan]:
     """The plans of all that a buyer sends who finds the hot variant sold out but for what is due."""
     with transaction() as session:
+        session.connection().exec_driver_sql(first)
         session.execute(text("UPDATE variants SET stock_qty = 0 WHERE id = 1"))
         with explained(session, mode) as plans:
             _BUY[buy](session)
@@ -60,14 +62,23 @@ def test_a_buyer_who_asks_for_due_units_reads_the_lines_of_due_holds_only(drop: 
     assert max(plan.buffers for plan in plans) < 20 * YOUNG.due
 
 
-@pytest.mark.parametrize("name", ["_LOOK", "_RECLAIM"])
-def test_by_the_index_on_variants_he_reads_all_lines_of_the_hot_one(
-    drop: History, name: str, monkeypatch: pytest.MonkeyPatch
+def test_by_the_index_on_variants_he_reads_all_lines_of_the_hot_one_to_reclaim(
+    drop: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    statement = getattr(take, name).text
+    statement = take._RECLAIM.text
     assert statement.count(_KEPT_FROM_THE_INDEX) == 1
-    monkeypatch.setattr(take, name, text(statement.replace(_KEPT_FROM_THE_INDEX, "variant_id")))
+    monkeypatch.setattr(take, "_RECLAIM", text(statement.replace(_KEPT_FROM_THE_INDEX, "variant_id")))
 
     plans = _plans("reserve", CUSTOM)
+
+    assert max(plan.discarded for plan in plans) > YOUNG.holds // 4
+
+
+def test_by_the_index_on_variants_he_reads_all_lines_of_the_hot_one_to_look(drop: History) -> None:
+    look = str(value("SELECT pg_get_functiondef(CAST('harbor_look_v1' AS regproc))"))
+    kept = f"l.{_KEPT_FROM_THE_INDEX}"
+    assert look.count(kept) == 1
+
+    plans = _plans("reserve", CUSTOM, first=look.replace(kept, "l.variant_id"))
 
     assert max(plan.discarded for plan in plans) > YOUNG.holds // 4
