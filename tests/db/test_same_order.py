@@ -195,7 +195,7 @@ def test_an_order_that_others_keep_making_and_ending_says_so() -> None:
 
     with (
         meanwhile("harbor_reserve", make),
-        meanwhile("WITH live", end),
+        meanwhile("harbor_look", end),
         pytest.raises(OrderContended) as refused,
     ):
         reserved("order-1", {variant_id: 2})
