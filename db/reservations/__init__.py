@@ -12,8 +12,8 @@
 
 Locks are taken in one order everywhere, so that no two of these can wait for each other: reservations ascending, the
 new hold of this order, variants ascending. So a transaction has one call that moves units; a second one would begin on
-the left again. They are meant for READ COMMITTED, PostgreSQL's default: in a stricter one they do nothing wrong, but
-answer from the transaction's snapshot.
+the left again. They are meant for READ COMMITTED, PostgreSQL's default: in a stricter one they
+answer from the transaction's snapshot, or fail to serialize, and a payment is refused.
 """
 
 from db.reservations.admission import slot

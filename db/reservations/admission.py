@@ -1,7 +1,7 @@
 """One of few places before a hot variant: a thousand buyers at once sell as fast as eight.
 
-The more transactions wait for one row, the slower PostgreSQL hands it from one to the next: 2,200 orders a second with
-8 clients were 216 with 64 (measured). So the others wait before their transaction begins, in order of arrival, in
+The more transactions wait for one row, the slower PostgreSQL hands it from one to the next: 808 orders a second with 8
+clients were 397 with 64 and 247 with 150 (docs/decisions/0003). So the others wait before their transaction begins, in order of arrival, in
 Redis. Redis decides nothing here: what it forgets, or when it is away, lets more people in, which is slow and right.
 
 Who leaves gives the place to the next waiter directly, by a list that only this one waits for, so each buyer costs two
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PLACES: Final = 8
-"""Two to four for each core of the database server were the best; more only wait inside it (measured on two cores)."""
+"""Four for each core of a small database server. With twice as many orders a second begin to fall (decision 0003)."""
 
 DEFAULT_WAIT: Final = timedelta(seconds=5)
 _LONGEST_WAIT: Final = timedelta(minutes=1)

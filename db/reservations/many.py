@@ -1,7 +1,7 @@
 """Taking units for many orders in one transaction: each is answered by itself, and one lock serves them all.
 
 On one hot variant a commit per order is the limit. A hundred orders that share one update and one commit are some
-twenty times as many a second, which is why the queue of a hot drop is drained by this.
+fifteen times as many a second, which is why the queue of a hot drop is drained by this.
 
 It goes like `reserve`: a look without any lock decides, in the order of the requests, who can be served; then due holds
 are closed, holds made, variants locked ascending, units taken. Whoever changed something in between sends all of it
