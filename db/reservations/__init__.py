@@ -10,10 +10,10 @@
     page, show, refunds     what there is to know about holds and payments that have to go back
     slot                    one of few places before a hot variant
 
-Locks are taken in one order everywhere, so that no two of these can wait for each other: reservations ascending, the
-new hold of this order, variants ascending. So a transaction has one call that moves units; a second one would begin on
-the left again. They are meant for READ COMMITTED, PostgreSQL's default: in a stricter one they
-answer from the transaction's snapshot, or fail to serialize, and a payment is refused.
+Locks are taken in one order everywhere, so that no two of these can wait for each other: the payment, reservations
+ascending, the new holds by order, variants ascending. So a transaction has one call that changes holds or units; a
+second one would begin on the left again. They are meant for READ COMMITTED, PostgreSQL's default: in a stricter one
+they answer from the transaction's snapshot, or fail to serialize, and a payment is refused.
 """
 
 from db.reservations.admission import slot

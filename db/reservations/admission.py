@@ -1,8 +1,9 @@
 """One of few places before a hot variant: a thousand buyers at once sell as fast as eight.
 
 The more transactions wait for one row, the slower PostgreSQL hands it from one to the next: 808 orders a second with 8
-clients were 397 with 64 and 247 with 150 (docs/decisions/0003). So the others wait before their transaction begins, in order of arrival, in
-Redis. Redis decides nothing here: what it forgets, or when it is away, lets more people in, which is slow and right.
+clients were 397 with 64 and 247 with 150 (docs/decisions/0003). So the others wait before their transaction begins, in
+order of arrival, in Redis. Redis decides nothing here: what it forgets, or when it is away, lets more people in, which
+is slow and right.
 
 Who leaves gives the place to the next waiter directly, by a list that only this one waits for, so each buyer costs two
 calls, or three when it waits. A waiter looks again every half second whether it is still in the queue: so a lost
