@@ -158,3 +158,20 @@ def test_a_payment_is_not_decided_in_a_transaction_that_sees_the_past(
         session.connection(execution_options={"isolation_level": level})
         with pytest.raises(WrongIsolation, match=level.lower()):
             pay(session, hold.id, "payment-1")
+
+
+def test_without_asking_for_it_a_transaction_that_sees_the_past_sells_what_has_to_be_refunded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sale, "_ONE_AT_A_TIME", text("SELECT 'read committed' AS level"))
+    gone = sold_out()[0]
+    others = reserved("order-3", {make_variant(stock=1): 1})
+
+    with transaction() as session:
+        session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+        session.execute(text("SELECT FROM products"))
+        paid(gone)
+        sold = reservations.confirm(session, others.id, PAYMENT)
+
+    assert sold.state == "confirmed"
+    assert len(refunds()) == 1
