@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from cli import beat, db, flower, inventory, reservations, up, worker
+from cli import beat, db, flower, inventory, relay, reservations, up, worker
 from cli.errors import explain
 
 
@@ -59,6 +59,7 @@ def harbor(
 app.add_typer(up.app)
 app.add_typer(worker.app)
 app.add_typer(beat.app)
+app.add_typer(relay.app)
 app.add_typer(flower.app)
 app.add_typer(db.app, name="db")
 app.add_typer(reservations.app, name="reservations")

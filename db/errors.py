@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import reprlib
-from typing import Any
+from typing import Any, ClassVar
 
 _SHOWN_CHARACTERS = 80  # A message names a bad value; it does not repeat a megabyte of it.
 
@@ -33,7 +33,12 @@ def shown(value: object) -> str:
 
 
 class HarborError(Exception):
-    """Harbor could not do what was asked."""
+    """Harbor could not do what was asked.
+
+    `transient` says of a kind that trying again later may help; a job that raises another one is dead at once.
+    """
+
+    transient: ClassVar[bool] = False
 
     def __init__(self, **ids: Any) -> None:
         self.ids = ids
@@ -143,6 +148,25 @@ class InvalidLimit(InvalidInput):
     """{field} must be an integer from 1 to {most}, and was {value}."""
 
 
+class InvalidJob(InvalidInput):
+    """Job {task}: {field} {problem}."""
+
+
+# ---- jobs ------------------------------------------------------------------------------------------------------------
+
+
+class JobNotFound(HarborError):
+    """Job {task_id} does not exist."""
+
+
+class JobCancelled(HarborError):
+    """Job {task_id} was asked to stop."""
+
+
+class JobLeaseLost(HarborError):
+    """Job {task_id} is no longer this worker's: its lease ran out, and it was given to another or has ended."""
+
+
 # ---- inventory -------------------------------------------------------------------------------------------------------
 
 
@@ -176,6 +200,8 @@ class InsufficientStock(HarborError):
 class VariantBusy(HarborError):
     """Variant {variant_id} has more buyers at this moment than can be served in time; try again."""
 
+    transient = True
+
 
 class OrderAlreadyReserved(HarborError):
     """Order {order_id} is held by reservation {reservation_id} for other lines; release that one first."""
@@ -183,6 +209,8 @@ class OrderAlreadyReserved(HarborError):
 
 class OrderContended(HarborError):
     """Order {order_id} cannot be reserved now: others keep changing its hold or its units; try again."""
+
+    transient = True
 
 
 class ReservationNotFound(HarborError):

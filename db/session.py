@@ -1,7 +1,8 @@
 """The edge where work is committed: `transaction()` and `snapshot()`; nothing below them commits, rolls back or closes.
 
 Inside a task that was declared without `repeatable=True`, a second `transaction()` is refused: one transaction is what
-lets a task's effect and its completion commit together.
+lets a task's effect and its completion commit together. Inside a claimed job every commit is fenced: the last statement
+before it finds the job's row by its lease token, so a worker that lost its lease commits nothing.
 """
 
 from __future__ import annotations
@@ -34,9 +35,12 @@ def task_scope(task: str, *, repeatable: bool) -> Iterator[TaskScope]:
 def transaction() -> Iterator[Session]:
     """Yield a session whose work is committed at the end of the block, or rolled back when the block raises.
 
-    It never retries: a caller that wants to run again has to start from what it was asked, not from half of it.
+    It never retries: a caller that wants to run again has to start from what it was asked, not from half of it. Inside
+    a claimed job the commit also completes the job, or with `repeatable=True` holds on to its lease.
 
     Raises:
+        JobCancelled: the job that this is run for was asked to stop.
+        JobLeaseLost: it is another worker's by now; nothing is committed.
         SecondTransaction: the running task has had its one transaction.
         SettingsError: HARBOR_DATABASE_URL is missing or malformed.
     """
@@ -45,8 +49,15 @@ def transaction() -> Iterator[Session]:
         if scope.opened and not scope.repeatable:
             raise SecondTransaction(task=scope.task)
         scope.opened += 1
+    claim = scope.claim if scope is not None else None
+    if claim is not None:
+        claim.check()
     with Session(engine.engine(), expire_on_commit=False) as session, session.begin():
         yield session
+        if claim is not None and scope is not None:
+            # The job's row is locked last, and for no longer than the commit takes.
+            session.flush()
+            claim.fence(session) if scope.repeatable else claim.complete(session)
 
 
 @contextmanager

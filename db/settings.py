@@ -59,6 +59,11 @@ class Settings(BaseSettings):
     slow_query_ms: Milliseconds = 100
     repeated_statements: Annotated[int, Field(ge=1)] = 50
 
+    # How long a job is a worker's that says nothing any more, and a published one may wait before it is sent again.
+    job_lease_seconds: Annotated[float, Field(ge=1, le=3_600)] = 30
+    job_republish_seconds: Annotated[float, Field(ge=1, le=3_600)] = 10
+    failpoint: str = ""
+
     worker_pool: Literal["default", "expiry", "bulk"] = "default"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
@@ -92,6 +97,13 @@ class Settings(BaseSettings):
             # Left over from another environment it would lead migrations, and a test's, to that one's database.
             raise ValueError("names another database than HARBOR_DATABASE_URL")
         return url
+
+    @field_validator("failpoint")
+    @classmethod
+    def _not_in_production(cls, place: str, info: ValidationInfo) -> str:
+        if place and info.data.get("env") == "prod":
+            raise ValueError("ends processes on purpose, which is for tests and not for prod")
+        return place
 
     @field_validator("broker_url", "cache_url")
     @classmethod

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
+    from db.jobs.claim import Claim
+
 # SQLAlchemy numbers savepoints, so that each would be a statement of its own; they are how work is done and not what.
 _SAVEPOINTS = ("SAVEPOINT ", "RELEASE SAVEPOINT ", "ROLLBACK TO SAVEPOINT ")
 
@@ -36,6 +38,8 @@ class TaskScope:
     repeatable: bool
     opened: int = 0
     statements: int = 0
+    # The claim of the job that is run; a message without a row in the ledger has none.
+    claim: Claim | None = None
     # By connection, since a snapshot may be open inside a transaction: what the open transaction of each has sent.
     _sent: dict[psycopg.Connection[Any], dict[str, int]] = field(default_factory=dict)
     _warned: bool = False

@@ -15,7 +15,9 @@ from alembic import context
 from alembic.util import CommandError
 from sqlalchemy import create_engine, pool, text
 
+import db.jobs
 import db.reservations
+import db.schedule
 from db.errors import HarborError
 from db.schema import Base
 from db.settings import settings
@@ -28,7 +30,7 @@ _MIGRATION_LOCK: Final = 0x4841_5242  # "HARB": any number will do, as long as e
 _LOCK_WAIT_SECONDS: Final = 120
 _LOCK_POLL_SECONDS: Final = 0.2
 
-# Importing the last module of the chain registers every table.
+# Importing these registers every table.
 target_metadata = db.reservations.StockReservation.metadata
 assert target_metadata is Base.metadata
 

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 from celery import shared_task
 from sqlalchemy.exc import OperationalError
 
+from db import jobs
 from db.errors import HarborError, InvalidTask
+from db.jobs import DEFAULT_MAX_ATTEMPTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,13 +29,16 @@ _NAME: Final = re.compile(r"[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*")
 _ROUTING: Final = frozenset({"queue", "exchange", "routing_key", "priority"})
 
 
-def task(name: str, *, repeatable: bool = False, **options: Any) -> Callable[[Callable[P, R]], Task[P, R]]:
+def task(
+    name: str, *, repeatable: bool = False, max_attempts: int = DEFAULT_MAX_ATTEMPTS, **options: Any
+) -> Callable[[Callable[P, R]], Task[P, R]]:
     """Declare a function as the task `name`.
 
     Args:
         name: `noun.verb`, lower case; the contract under which others send it.
         repeatable: the task may open several transactions because running it again from its start is safe; by default
             it has exactly one.
+        max_attempts: how often a job of this task is run before it is dead, unless the job says otherwise.
         options: Celery's own task options, such as `max_retries`.
 
     Raises:
@@ -46,6 +51,7 @@ def task(name: str, *, repeatable: bool = False, **options: Any) -> Callable[[Ca
     defaults: dict[str, Any] = {
         # An expected refusal is an answer: it is logged in one line, without a traceback.
         "throws": (HarborError,),
+        # Of messages without a row in the ledger; a job is tried again by its row.
         # A lost connection, a deadlock or a lock that took too long: the database may answer the next time. The waits
         # are at most 1, 2, 4 … 60 s and a quarter of an hour in all, which outlasts a failover; each is far below the
         # visibility timeout, after which the message would be given to a second worker.
@@ -57,4 +63,11 @@ def task(name: str, *, repeatable: bool = False, **options: Any) -> Callable[[Ca
         # A task whose child was killed is tried again after this many seconds; Celery's own default is 180.
         "default_retry_delay": 5,
     }
-    return shared_task(name=name, repeatable=repeatable, **(defaults | options))
+    made: Any = shared_task(name=name, repeatable=repeatable, **(defaults | options))
+
+    def declare(function: Callable[P, R]) -> Task[P, R]:
+        jobs.declare(name, function, max_attempts=max_attempts)
+        registered: Task[P, R] = made(function)
+        return registered
+
+    return declare

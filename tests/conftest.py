@@ -15,6 +15,7 @@ from sqlalchemy.engine import make_url
 
 import stack
 from db import engine
+from db.session import transaction
 from db.settings import settings
 
 if TYPE_CHECKING:
@@ -58,10 +59,20 @@ def template(servers: dict[str, str]) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as monkeypatch:
         _use({**servers, "HARBOR_DATABASE_URL": str_url(url.set(database=name))}, monkeypatch)
         command.upgrade(alembic_config(), "head")
+        _keep_job_types()
         engine.dispose()
     settings.cache_clear()
     yield name
     _administer(url, f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+def _keep_job_types() -> None:
+    """As `harbor db upgrade` does after the migrations."""
+    from worker.celery import app
+    from worker.registry import keep_types
+
+    with transaction() as session:
+        keep_types(app, session)
 
 
 def str_url(url: URL) -> str:

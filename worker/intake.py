@@ -9,7 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from celery.exceptions import InvalidTaskError
+from celery.worker import request
 from celery.worker.strategy import default
+
+from worker.envelope import JOB_HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,3 +35,17 @@ def strategy(*args: Any, **options: Any) -> Callable[..., Any]:
         raise InvalidTaskError("its header timelimit is not a pair of numbers")
 
     return checked
+
+
+class Request(request.Request):
+    """A message in a worker's hands. When its child is lost, a job is not sent again from here.
+
+    Its row says what becomes of it, as soon as the lease runs out. Celery's retry would be a second message, and count
+    for itself.
+    """
+
+    def _retry_worker_lost(self, *told: Any) -> bool:
+        request: Any = super()
+        if request.request_dict.get(JOB_HEADER):
+            return False
+        return bool(request._retry_worker_lost(*told))  # noqa: SLF001 - there is no other place to say so

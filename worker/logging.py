@@ -24,6 +24,8 @@ _QUIET = {
     "celery.worker.strategy": logging.WARNING,
     # One line for each task that it sends; whoever runs the task says so.
     "celery.beat": logging.WARNING,
+    # One line for each pool that is closed, as a process does before it forks.
+    "db.pool": logging.WARNING,
     # It warns of each question that no worker answers, as at every start, when it is up before them.
     "flower.inspector": logging.ERROR,
 }

@@ -21,6 +21,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
+_TABLES = (
+    *("jobs", "schedules", "queue_control", "operator_actions"),
+    *("required_refunds", "stock_reservations", "stock_movements", "products"),
+)
+
+
 @pytest.fixture(scope="session")
 def shared(servers: dict[str, str], template: str) -> Iterator[dict[str, str]]:
     """The environment of the database that these tests share."""
@@ -42,7 +48,7 @@ def database(shared: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterato
     if engine.engine().url != make_url(shared["HARBOR_DATABASE_URL"]):
         engine.dispose()
     with engine.engine().begin() as connection:
-        for table in ("required_refunds", "stock_reservations", "stock_movements", "products"):
+        for table in _TABLES:
             connection.execute(text(f"DELETE FROM {table}"))
     yield
     settings.cache_clear()

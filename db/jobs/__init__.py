@@ -1,0 +1,51 @@
+"""Jobs: written in their caller's transaction, done exactly once in PostgreSQL.
+
+enqueue, enqueue_many   write jobs
+Snooze, Discard         what a task may answer besides being done
+claim …                 run one: see db/jobs/claim.py
+lease, sweep            publish what is due, and again what nobody started: see db/jobs/publish.py
+"""
+
+from db.jobs.answers import Discard, Snooze
+from db.jobs.claim import Claim, Settled, bury, claim, give_back, retry, snooze
+from db.jobs.claim import cancel as cancel_claimed
+from db.jobs.enqueue import JobRequest, enqueue, enqueue_many
+from db.jobs.job import ARROWS, ENDED, Job, JobAttempt, JobState
+from db.jobs.kinds import DEFAULT_MAX_ATTEMPTS, JobType, Route, all_declared, declare, declared, keep
+from db.jobs.publish import LEASE_LIMIT, Message, Swept, lease, sweep
+from db.jobs.queue import OperatorAction, QueueControl
+
+__all__ = [
+    "ARROWS",
+    "DEFAULT_MAX_ATTEMPTS",
+    "ENDED",
+    "LEASE_LIMIT",
+    "Claim",
+    "Discard",
+    "Job",
+    "JobAttempt",
+    "JobRequest",
+    "JobState",
+    "JobType",
+    "Message",
+    "OperatorAction",
+    "QueueControl",
+    "Route",
+    "Settled",
+    "Snooze",
+    "Swept",
+    "all_declared",
+    "bury",
+    "cancel_claimed",
+    "claim",
+    "declare",
+    "declared",
+    "enqueue",
+    "enqueue_many",
+    "give_back",
+    "keep",
+    "lease",
+    "retry",
+    "snooze",
+    "sweep",
+]

@@ -1,0 +1,205 @@
+"""Putting a job in: its row is written at once, in the caller's transaction, and lives and dies with it.
+
+The checks stand in SQL, in `harbor_enqueue_many_v1`, so that every language gets the same ones. Here values are turned
+into JSON, and where this process has declared the task its annotations are checked in full.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from db.errors import InvalidArgument, InvalidJob
+from db.jobs.kinds import declared
+from db.schema import Base
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from uuid import UUID
+
+    from sqlalchemy.orm import Session
+
+REFUSED: Final = "HB010"
+"""The SQLSTATE of a job that cannot be enqueued; COLUMN names its field, TABLE its task and DETAIL the problem."""
+
+_ENQUEUE_MANY: Final = text("SELECT harbor_enqueue_many_v1(CAST(:jobs AS jsonb))")
+_ENQUEUE: Final = text(
+    "SELECT harbor_enqueue_v1(:task, CAST(:args AS jsonb), CAST(:kwargs AS jsonb), CAST(:options AS jsonb))"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class JobRequest:
+    """A job to be enqueued by `enqueue_many`; the fields are the arguments of `enqueue`."""
+
+    task: str
+    args: Sequence[Any] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    delay: timedelta | float | None = None
+    at: datetime | None = None
+    priority: int | None = None
+    dedupe_key: str | None = None
+    ordering_key: str | None = None
+    max_attempts: int | None = None
+    expires: timedelta | float | None = None
+
+
+def enqueue(
+    session: Session,
+    task: str,
+    *args: Any,
+    delay: timedelta | float | None = None,
+    at: datetime | None = None,
+    priority: int | None = None,
+    dedupe_key: str | None = None,
+    ordering_key: str | None = None,
+    max_attempts: int | None = None,
+    expires: timedelta | float | None = None,
+    **kwargs: Any,
+) -> UUID:
+    """Write a job and return its id, which is the task's id in Celery, too.
+
+    Args:
+        session: the caller's session; nothing is committed, and a savepoint that is rolled back takes the job with it.
+        task: its name, such as `reservations.release`.
+        args: by place, JSON values.
+        delay: how long the job waits, a timedelta or seconds; at most a year.
+        at: when it is due, with a time zone; instead of `delay`.
+        priority: 0 goes first, 9 last.
+        dedupe_key: while a job with this key has not ended, its id is returned and nothing is written. Whoever enqueues
+            the same key at the same moment waits until this transaction ends.
+        ordering_key: jobs of one key run one at a time, in the order in which their transactions commit: who enqueues
+            the same key at the same moment waits until this transaction ends.
+        max_attempts: how often it is claimed at most, 1 to 1,000.
+        expires: counted from now, after which it is not started any more; a timedelta or seconds.
+        kwargs: by name, JSON values.
+
+    Raises:
+        InvalidArgument: an argument is an ORM object.
+        InvalidJob: something else about it is wrong; the message names the field. Where the database noticed, the
+            transaction can only be rolled back, at least to a savepoint.
+    """
+    request = JobRequest(task, args, kwargs, delay, at, priority, dedupe_key, ordering_key, max_attempts, expires)
+    told = _as_json(request)
+    bound = {name: _dumped(request, name, told[name]) for name in ("args", "kwargs", "options")}
+    with _refusals():
+        answer: UUID = session.execute(_ENQUEUE, {"task": task, **bound}).scalar_one()
+    return answer
+
+
+def enqueue_many(session: Session, jobs: Iterable[JobRequest]) -> list[UUID]:
+    """Write up to 10,000 jobs in one statement, all or none, and return their ids in the same order.
+
+    Raises:
+        InvalidArgument, InvalidJob: as `enqueue` does; the message says which of the jobs it is, counted from 0.
+    """
+    requests = list(jobs)
+    told = []
+    for place, request in enumerate(requests):
+        if not isinstance(request, JobRequest):
+            raise InvalidJob(task="?", field=f"jobs[{place}]", problem="must be a JobRequest")
+        told.append(_dumped(request, "args", _as_json(request)))
+    with _refusals():
+        return list(session.scalars(_ENQUEUE_MANY, {"jobs": f"[{','.join(told)}]"}))
+
+
+def _as_json(request: JobRequest) -> dict[str, Any]:
+    """Return a request as `harbor_enqueue_many_v1` takes it."""
+    if not isinstance(request.task, str):
+        raise InvalidJob(task="?", field="task", problem="must be the name of a task")
+    known = declared(request.task)
+    names = [parameter.name for parameter in known.parameters] if known else []
+    for place, value in enumerate(request.args):
+        _refuse_object(request.task, names[place] if place < len(names) else str(place + 1), value)
+    for name, value in request.kwargs.items():
+        _refuse_object(request.task, name, value)
+    options = {
+        "delay": _seconds(request, "delay", request.delay),
+        "at": _moment(request),
+        "priority": request.priority,
+        "dedupe_key": request.dedupe_key,
+        "ordering_key": request.ordering_key,
+        "max_attempts": request.max_attempts,
+        "expires": _seconds(request, "expires", request.expires),
+    }
+    told = {
+        "task": request.task,
+        "args": list(request.args),
+        "kwargs": dict(request.kwargs),
+        "options": {name: value for name, value in options.items() if value is not None},
+    }
+    if known is not None:
+        arguments = _dumped(request, "args", told["args"]), _dumped(request, "kwargs", told["kwargs"])
+        known.bind(*map(json.loads, arguments))
+    return told
+
+
+def _refuse_object(task: str, argument: str, value: object) -> None:
+    if isinstance(value, Base):
+        raise InvalidArgument(task=task, argument=argument)
+
+
+def _seconds(request: JobRequest, name: str, value: timedelta | float | None) -> float | None:
+    if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)):
+        return value
+    if not isinstance(value, timedelta):
+        raise InvalidJob(task=request.task, field=name, problem="must be a timedelta or a number of seconds")
+    return value.total_seconds()
+
+
+def _moment(request: JobRequest) -> str | None:
+    if request.at is None:
+        return None
+    if not isinstance(request.at, datetime):
+        raise InvalidJob(task=request.task, field="at", problem="must be a datetime")
+    if request.at.utcoffset() is None:
+        raise InvalidJob(task=request.task, field="at", problem="is naive: it lacks its offset from UTC")
+    return request.at.isoformat()
+
+
+def _dumped(request: JobRequest, name: str, value: Any) -> str:
+    """Return JSON, or say which argument is none. PostgreSQL's jsonb cannot hold the character NUL."""
+    try:
+        dumped = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError) as error:
+        where = _culprit(request) or name
+        raise InvalidJob(task=request.task, field=where, problem=f"is not JSON: {error}") from None
+    if "\\u0000" in dumped and "\0" in str(json.loads(dumped)).replace("\\x00", "\0"):
+        raise InvalidJob(task=request.task, field=_culprit(request, nul=True) or name, problem="holds a NUL character")
+    return dumped
+
+
+def _culprit(request: JobRequest, *, nul: bool = False) -> str | None:
+    """Return the name of the first argument or option that cannot be written down."""
+    known = declared(request.task)
+    names = [parameter.name for parameter in known.parameters] if known else []
+    places = {names[place] if place < len(names) else str(place + 1): v for place, v in enumerate(request.args)}
+    keys = {"dedupe_key": request.dedupe_key, "ordering_key": request.ordering_key}
+    for name, value in (places | dict(request.kwargs) | keys).items():
+        try:
+            dumped = json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError, RecursionError):
+            return str(name)
+        if nul and "\\u0000" in dumped:
+            return str(name)
+    return None
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Turn the database's refusal of a job into a HarborError that names its field."""
+    try:
+        yield
+    except DBAPIError as error:
+        told: Any = getattr(error.orig, "diag", None)
+        if told is None or told.sqlstate != REFUSED:
+            raise
+        place, _, _ = told.message_primary.partition("job ")
+        field_ = f"{place.removesuffix(': ')}.{told.column_name}" if place else told.column_name
+        raise InvalidJob(task=told.table_name, field=field_, problem=told.message_detail) from None

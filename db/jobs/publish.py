@@ -1,0 +1,214 @@
+"""What a relay takes from the ledger: jobs that are due, and again those whose message or worker seems to be lost.
+
+Promise: a job that is due gets published, however often Redis or a relay dies, and a copy too many does no harm, since
+the claim decides who runs it. Rows are leased in one short transaction and published after it: no lock is held while
+Redis is waited for, so a Redis that stalls stalls nothing here.
+
+A lease writes into `available_at` when the row is to be published again if nobody starts it, which doubles with each
+time: workers that are merely behind would otherwise get the same jobs over and over.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import text
+
+from db.jobs.claim import LONGEST_BACKOFF_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+    from sqlalchemy.orm import Session
+
+LEASE_LIMIT: Final = 500
+_MOST_DOUBLINGS: Final = 6  # 10 s become 10 minutes; a queue that is longer gets each of its jobs again that often.
+
+
+def _queues(state: str) -> str:
+    """Return a CTE of the queues that have rows in a state: one look into the index for each, and none at the rows."""
+    return f"""
+RECURSIVE found(queue) AS (
+  (SELECT queue FROM jobs WHERE {state} ORDER BY queue LIMIT 1)
+  UNION ALL
+  SELECT (SELECT j.queue FROM jobs j WHERE {state} AND j.queue > found.queue ORDER BY j.queue LIMIT 1)
+    FROM found WHERE found.queue IS NOT NULL)"""
+
+
+_READY: Final = "state = 'ready' AND NOT blocked"
+# Each priority is a range of its own in the index, so that what is due later hides nothing that is due now.
+_PRIORITIES: Final = "unnest('{0,1,2,3,4,5,6,7,8,9}'::smallint[]) AS p(priority)"
+_DUE: Final = text(f"""
+WITH {_queues(_READY)}
+SELECT f.queue, c.queue IS NOT NULL AS controlled
+  FROM found f LEFT JOIN queue_control c ON c.queue = f.queue
+ WHERE f.queue IS NOT NULL AND c.paused IS NOT TRUE
+   AND EXISTS (SELECT FROM {_PRIORITIES} CROSS JOIN LATERAL (
+         SELECT FROM jobs j
+          WHERE {_READY} AND j.queue = f.queue AND j.priority = p.priority AND j.available_at <= statement_timestamp()
+          LIMIT 1) due)
+ ORDER BY f.queue""")
+_CANDIDATES: Final = text(f"""
+SELECT j.id, j.ordering_key
+  FROM {_PRIORITIES} CROSS JOIN LATERAL (
+    SELECT id, ordering_key FROM jobs
+     WHERE {_READY} AND queue = :queue AND jobs.priority = p.priority AND available_at <= statement_timestamp()
+     ORDER BY available_at, id
+     LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED) j
+ LIMIT :limit""")
+_HEADS: Final = text("""
+SELECT k.key, coalesce(
+         (SELECT id FROM jobs WHERE ordering_key = k.key AND state IN ('published', 'running')),
+         (SELECT min(id) FROM jobs WHERE ordering_key = k.key AND state = 'ready'))
+  FROM unnest(CAST(:keys AS text[])) AS k(key)""")
+_LOCK: Final = text("""
+SELECT id FROM jobs
+ WHERE id = ANY(:ids) AND state IN ('ready', 'published', 'running') ORDER BY id FOR NO KEY UPDATE SKIP LOCKED""")
+_BLOCK: Final = text("UPDATE jobs SET blocked = true WHERE id = ANY(:ids)")
+_PUBLISH: Final = text(f"""
+UPDATE jobs
+   SET state = 'published',
+       available_at = statement_timestamp()
+                      + make_interval(secs => :republish_seconds * power(2, least(publish_count, {_MOST_DOUBLINGS})))
+ WHERE id = ANY(:ids)
+RETURNING id, task_id, task, queue, priority, args::text, kwargs::text""")
+
+_CONTROL: Final = text("""
+SELECT paused, max_in_flight, rate_per_second,
+       least(greatest(1, rate_per_second),
+             tokens + rate_per_second * extract(epoch FROM statement_timestamp() - refilled_at)) AS tokens
+  FROM queue_control WHERE queue = :queue FOR NO KEY UPDATE SKIP LOCKED""")
+_IN_FLIGHT: Final = text("""
+SELECT (SELECT count(*) FROM jobs WHERE state = 'published' AND queue = :queue)
+     + (SELECT count(*) FROM jobs WHERE state = 'running' AND queue = :queue)""")
+_SPEND: Final = text("""
+UPDATE queue_control SET tokens = :tokens, refilled_at = statement_timestamp() WHERE queue = :queue""")
+
+_SWEEP_PUBLISHED: Final = text(f"""
+WITH {_queues("state = 'published'")},
+late AS MATERIALIZED (
+  SELECT j.id FROM found CROSS JOIN LATERAL (
+    SELECT id FROM jobs
+     WHERE state = 'published' AND queue = found.queue AND available_at <= statement_timestamp()
+     ORDER BY available_at LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED) j
+   LIMIT :limit)
+UPDATE jobs SET state = 'ready', available_at = statement_timestamp() FROM late WHERE jobs.id = late.id""")
+_SWEEP_RUNNING: Final = text(f"""
+WITH {_queues("state = 'running'")},
+lost AS MATERIALIZED (
+  SELECT j.id FROM found CROSS JOIN LATERAL (
+    SELECT id FROM jobs
+     WHERE state = 'running' AND queue = found.queue AND lease_until <= statement_timestamp()
+     ORDER BY lease_until LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED) j
+   LIMIT :limit),
+swept AS (
+  UPDATE jobs
+     SET state = CASE WHEN cancel_requested THEN 'cancelled' WHEN attempt >= max_attempts THEN 'dead' ELSE 'ready' END,
+         available_at = statement_timestamp() + make_interval(
+           secs => random() * least({LONGEST_BACKOFF_SECONDS}, power(2, least(attempt, 30) - 1)))
+    FROM lost WHERE jobs.id = lost.id
+  RETURNING jobs.id, jobs.attempt, jobs.state)
+INSERT INTO job_attempts (job_id, attempt, outcome, error)
+SELECT id, attempt, 'lost', 'its worker said nothing until the lease ran out' FROM swept""")
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What a relay publishes for one row; `args` and `kwargs` are JSON."""
+
+    task_id: UUID
+    task: str
+    queue: str
+    priority: int
+    args: str
+    kwargs: str
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """How many rows a sweep has let be published again: never started, or left behind by their workers."""
+
+    never_started: int
+    lease_expired: int
+
+
+def lease(session: Session, republish_seconds: float, limit: int = LEASE_LIMIT) -> list[Message]:
+    """Mark up to `limit` due jobs as published, commit that, and then send what this returned, in its order.
+
+    Queues share the limit evenly, and within one the lower priority number goes first. What two relays want at the same
+    time one gets and the other passes over.
+
+    Args:
+        session: a transaction of its own.
+        republish_seconds: how long a job may stay unstarted before it is published again.
+        limit: at most so many.
+    """
+    queues = session.execute(_DUE).all()
+    messages: list[Message] = []
+    for place, (queue, controlled) in enumerate(queues):
+        share = -(-(limit - len(messages)) // (len(queues) - place))
+        if controlled:
+            messages += _lease_controlled(session, queue, share, republish_seconds)
+        else:
+            messages += _lease_from(session, queue, share, republish_seconds)
+    return messages
+
+
+def sweep(session: Session, limit: int = 1_000) -> Swept:
+    """Let jobs be published again that nobody has started for long, or whose worker said nothing until its lease ended.
+
+    Those whose attempts are used up are dead. Call it again until both counts are below `limit`.
+    """
+    told = {"limit": limit}
+    published: Any = session.execute(_SWEEP_PUBLISHED, told)
+    running: Any = session.execute(_SWEEP_RUNNING, told)
+    return Swept(published.rowcount, running.rowcount)
+
+
+def _lease_controlled(session: Session, queue: str, limit: int, republish_seconds: float) -> list[Message]:
+    """Lease from a queue that has limits, with its row locked, so that relays do not exceed them together."""
+    control = session.execute(_CONTROL, {"queue": queue}).one_or_none()
+    if control is None or control.paused:
+        return []
+    if control.max_in_flight is not None:
+        limit = min(limit, control.max_in_flight - session.execute(_IN_FLIGHT, {"queue": queue}).scalar_one())
+    if control.rate_per_second is not None:
+        limit = min(limit, int(control.tokens))
+    if limit <= 0:
+        return []
+    messages = _lease_from(session, queue, limit, republish_seconds)
+    if control.rate_per_second is not None:
+        session.execute(_SPEND, {"queue": queue, "tokens": control.tokens - len(messages)})
+    return messages
+
+
+def _lease_from(session: Session, queue: str, limit: int, republish_seconds: float) -> list[Message]:
+    candidates = session.execute(_CANDIDATES, {"queue": queue, "limit": limit}).all()
+    waiting = _wait_for_their_turn(session, {id_: key for id_, key in candidates if key is not None})
+    ids = [id_ for id_, _ in candidates if id_ not in waiting]
+    if not ids:
+        return []
+    rows = session.execute(_PUBLISH, {"ids": ids, "republish_seconds": republish_seconds})
+    found = {id_: Message(*told) for id_, *told in rows}
+    return [found[id_] for id_ in ids]
+
+
+def _wait_for_their_turn(session: Session, keyed: dict[int, str]) -> set[int]:
+    """Return which of these jobs wait for an older one of their ordering key, and block them.
+
+    A blocked row has left the index that relays read, so a key with many jobs costs each of them one look. Blocking it
+    takes the lock of the row that it waits for: whoever ends that row either still sees the block and lifts it, or has
+    ended it before, and then it is not blocked at all.
+    """
+    if not keyed:
+        return set()
+    heads: dict[str, int] = dict(session.execute(_HEADS, {"keys": sorted(set(keyed.values()))}).tuples().all())
+    waiting = {id_: heads[key] for id_, key in keyed.items() if heads[key] != id_}
+    if waiting:
+        locked = set(keyed) | set(session.scalars(_LOCK, {"ids": sorted(set(waiting.values()) - set(keyed))}))
+        blocked: Sequence[int] = [id_ for id_, head in waiting.items() if head in locked]
+        if blocked:
+            session.execute(_BLOCK, {"ids": blocked})
+    return set(waiting)

@@ -1,0 +1,174 @@
+"""`harbor relay`: takes due jobs from the ledger to the broker. Any number of them, each of which may die anywhere.
+
+Promise: no job waits for a relay that is gone, and none is lost with the broker. A broker that fails in the middle of a
+batch leaves it uncertain what has arrived: nothing is counted and nothing undone, the sweep publishes those rows again,
+and a copy too many is dropped when it is claimed.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from db import engine, jobs
+from db.session import transaction
+from db.settings import settings
+from worker import failpoints
+from worker.celery import app
+from worker.envelope import Envelope
+from worker.logging import configure
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kombu import Connection
+
+log = structlog.get_logger()
+
+POLL_SECONDS: Final = 0.05
+SWEEP_SECONDS: Final = 5.0
+_SWEEP_LIMIT: Final = 1_000
+_LONGEST_PAUSE_SECONDS: Final = 10.0
+
+
+class Breaker:
+    """Keeps a relay from leasing jobs for a broker, or from a database, that does not answer.
+
+    Each failure doubles the pause, of which a random share is waited (full jitter), so that relays do not come back in
+    step.
+    """
+
+    def __init__(self) -> None:
+        self._failures = 0
+
+    def failed(self) -> float:
+        """Return how many seconds to wait before the next try."""
+        self._failures += 1
+        return random.uniform(0.1, min(_LONGEST_PAUSE_SECONDS, 0.25 * 2**self._failures))  # noqa: S311 - jitter
+
+    def worked(self) -> None:
+        """Forget the failures."""
+        self._failures = 0
+
+    @property
+    def closed(self) -> bool:
+        """Whether the last try worked."""
+        return self._failures == 0
+
+
+class Relay:
+    """One relay: leases, publishes, sweeps, until it is asked to stop."""
+
+    def __init__(self) -> None:
+        told = settings()
+        self._republish_seconds = told.job_republish_seconds
+        self._envelope = Envelope(app)
+        self._breaker = Breaker()
+        self._connection: Connection | None = None
+        self._producer: Any = None
+        # Several that were started at the same moment sweep at different ones.
+        self._sweep_at = time.monotonic() + random.uniform(0, SWEEP_SECONDS)  # noqa: S311 - jitter
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        """Let `run` return after the batch at hand."""
+        self._stopped.set()
+
+    def run(self) -> None:
+        """Relay until `stop` is called. Nothing that the database or the broker does ends it."""
+        while not self._stopped.is_set():
+            self._stopped.wait(self._turn())
+        self._disconnect()
+
+    def _turn(self) -> float:
+        """Do one round and return how many seconds to wait before the next."""
+        try:
+            # Without a broker nothing is leased: a lease that cannot be published only makes its jobs late.
+            producer = self._connected()
+            if time.monotonic() >= self._sweep_at:
+                self._sweep()
+                self._sweep_at = time.monotonic() + SWEEP_SECONDS
+            published = self._publish_due(producer)
+        except SQLAlchemyError as error:
+            return self._pause("relay.database_failed", error)
+        except _broker_errors() as error:
+            self._disconnect()
+            return self._pause("relay.broker_failed", error)
+        if not self._breaker.closed:
+            log.info("relay.resumed")
+        self._breaker.worked()
+        return 0.0 if published == jobs.LEASE_LIMIT else POLL_SECONDS
+
+    def _publish_due(self, producer: Any) -> int:
+        with transaction() as session:
+            messages = jobs.lease(session, self._republish_seconds)
+            if messages:
+                failpoints.reach("relay.leased")
+        if messages:
+            failpoints.reach("relay.marked")
+            self._publish(producer, messages)
+            failpoints.reach("relay.published")
+        return len(messages)
+
+    def _publish(self, producer: Any, messages: Sequence[jobs.Message]) -> None:
+        try:
+            with producer.batch(max_size=jobs.LEASE_LIMIT):
+                for message in messages:
+                    producer.publish(**self._envelope.of(message))
+        except Exception:
+            log.warning("relay.uncertain", jobs=len(messages), again_after_seconds=self._republish_seconds)
+            raise
+        log.debug("relay.published", jobs=len(messages))
+
+    def _sweep(self) -> None:
+        while True:
+            with transaction() as session:
+                swept = jobs.sweep(session, _SWEEP_LIMIT)
+            if swept.never_started or swept.lease_expired:
+                log.warning("relay.swept", never_started=swept.never_started, lease_expired=swept.lease_expired)
+            if max(swept.never_started, swept.lease_expired) < _SWEEP_LIMIT or self._stopped.is_set():
+                return
+
+    def _connected(self) -> Any:
+        if self._producer is None:
+            connection = self._connection = app.connection_for_write()
+            connection.connect()
+            producer: Any = connection.Producer(serializer="json")
+            if not producer.supports_batch_publish:
+                raise RuntimeError("the broker's transport options switch kombu's batches off")
+            self._producer = producer
+        return self._producer
+
+    def _disconnect(self) -> None:
+        connection, self._connection, self._producer = self._connection, None, None
+        if connection is not None:
+            connection.release()
+
+    def _pause(self, event: str, error: BaseException) -> float:
+        pause_seconds = self._breaker.failed()
+        log.warning(event, error=type(error).__name__, again_in_seconds=round(pause_seconds, 2))
+        return pause_seconds
+
+
+def _broker_errors() -> tuple[type[BaseException], ...]:
+    """Return what the broker's client raises when it cannot be reached, or answers that it cannot do its work."""
+    transport: Any = app.connection_for_write().transport
+    return (OSError, *transport.connection_errors, *transport.channel_errors)
+
+
+def main() -> None:
+    """Run a relay until SIGTERM or SIGINT."""
+    configure(settings())
+    engine.configure(application_name="harbor-relay", concurrency=1)
+    relay = Relay()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: relay.stop())
+    log.info("relay.started")
+    relay.run()
+    log.info("relay.stopped")
