@@ -115,6 +115,11 @@ class Declared:
         return {name: getattr(checked, name) for name in given}
 
     @cached_property
+    def plain(self) -> bool:
+        """Whether JSON's types say all that the annotations do, as they do for integers and text."""
+        return all(_is_plain(self._hints.get(name, Any)) for name in self._signature.parameters)
+
+    @cached_property
     def _signature(self) -> inspect.Signature:
         return inspect.signature(self.function)
 
@@ -225,3 +230,9 @@ def _json_types(hint: Any) -> Iterable[str]:
         return _JSON_TYPES[kind]
     # UUID, date, Decimal, an enumeration and the like are text in JSON, most of them, and pydantic knows the rest.
     return _ANY
+
+
+def _is_plain(hint: Any) -> bool:
+    if get_origin(hint) in {Union, types.UnionType}:
+        return all(map(_is_plain, get_args(hint)))
+    return hint in {bool, int, float, str, type(None), None, list, dict, Any, object}

@@ -28,7 +28,10 @@ _PUBLIC: Final = (
     "harbor_cancel_v1(uuid)",
 )
 _PRIVATE: Final = (
-    "harbor_put_job(jsonb, text)",
+    "harbor_insert_unless_there(jsonb)",
+    "harbor_insert_jobs(jsonb)",
+    "harbor_check_job(jsonb, text)",
+    "harbor_check_job_options(text, text, jsonb)",
     "harbor_job_seconds(text, text, text, jsonb)",
     "harbor_check_parameters(text, text, jsonb, jsonb, jsonb)",
     "harbor_lock_ordering_keys(jsonb)",
@@ -40,7 +43,10 @@ _PRIVATE: Final = (
 def upgrade() -> None:
     # Only the owner's schema is searched, whatever the caller's search_path says.
     schema = "public" if op.get_context().as_sql else op.get_bind().execute(sa.text("SELECT current_schema()")).scalar()
-    for statement in (_REFUSE, _UUID7, _SECONDS, _PARAMETERS, _PUT, _LOCK_KEYS, _ENQUEUE, _ENQUEUE_MANY, _JOB, _CANCEL):
+    for statement in (
+        *(_REFUSE, _UUID7, _SECONDS, _PARAMETERS, _OPTIONS, _CHECK, _LOCK_KEYS, _INSERT, _INSERT_ONE),
+        *(_ENQUEUE, _ENQUEUE_MANY, _JOB, _CANCEL),
+    ):
         op.execute(sa.text(statement.replace("%(schema)s", f'"{schema}"').replace(":", r"\:")))
     for function in (*_PUBLIC, *_PRIVATE):
         op.execute(f"REVOKE EXECUTE ON FUNCTION {function} FROM PUBLIC")
@@ -145,33 +151,23 @@ BEGIN
 END
 $$"""
 
-_PUT: Final = """
-CREATE FUNCTION harbor_put_job(p_job jsonb, p_where text)
-RETURNS uuid LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
-#variable_conflict use_column
+_CHECK: Final = """
+CREATE FUNCTION harbor_check_job(p_job jsonb, p_where text)
+RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
   v_task CONSTANT text := coalesce(p_job->>'task', '');
   v_args CONSTANT jsonb := coalesce(nullif(p_job->'args', 'null'), '[]');
   v_kwargs CONSTANT jsonb := coalesce(nullif(p_job->'kwargs', 'null'), '{}');
   v_options CONSTANT jsonb := coalesce(nullif(p_job->'options', 'null'), '{}');
-  v_type job_types;
-  v_key text;
-  v_value jsonb;
-  v_delay interval;
-  v_expires interval;
-  v_available_at timestamptz := statement_timestamp();
-  v_priority smallint;
-  v_max_attempts smallint;
-  v_id uuid;
+  v_parameters jsonb;
 BEGIN
   IF jsonb_typeof(p_job->'task') IS DISTINCT FROM 'string' OR v_task = '' THEN
     PERFORM harbor_refuse_job(p_where, '?', 'task', 'must be the name of a task');
   END IF;
-  SELECT * INTO v_type FROM job_types WHERE task = v_task;
+  SELECT parameters INTO v_parameters FROM job_types WHERE task = v_task;
   IF NOT FOUND THEN
     PERFORM harbor_refuse_job(p_where, left(v_task, 80), 'task', 'is unknown');
-  END IF;
-  IF jsonb_typeof(v_args) <> 'array' THEN
+  ELSIF jsonb_typeof(v_args) <> 'array' THEN
     PERFORM harbor_refuse_job(p_where, v_task, 'args', 'must be a list');
   ELSIF jsonb_typeof(v_kwargs) <> 'object' THEN
     PERFORM harbor_refuse_job(p_where, v_task, 'kwargs', 'must be an object');
@@ -180,71 +176,99 @@ BEGIN
   ELSIF jsonb_typeof(v_options) <> 'object' THEN
     PERFORM harbor_refuse_job(p_where, v_task, 'options', 'must be an object');
   END IF;
-  PERFORM harbor_check_parameters(p_where, v_task, v_type.parameters, v_args, v_kwargs);
-
-  v_priority := v_type.priority;
-  v_max_attempts := v_type.max_attempts;
+  PERFORM harbor_check_parameters(p_where, v_task, v_parameters, v_args, v_kwargs);
   IF v_options <> '{}' THEN
-    FOR v_key, v_value IN SELECT key, value FROM jsonb_each(v_options) WHERE jsonb_typeof(value) <> 'null' LOOP
-      IF v_key NOT IN ('delay', 'at', 'priority', 'dedupe_key', 'ordering_key', 'max_attempts', 'expires') THEN
-        PERFORM harbor_refuse_job(p_where, v_task, v_key, 'is no option of a job');
-      ELSIF v_key IN ('dedupe_key', 'ordering_key')
-            AND (jsonb_typeof(v_value) <> 'string' OR length(v_options->>v_key) NOT BETWEEN 1 AND 255) THEN
-        PERFORM harbor_refuse_job(p_where, v_task, v_key, 'must be a text of 1 to 255 characters');
-      ELSIF v_key IN ('priority', 'max_attempts')
-            AND (jsonb_typeof(v_value) <> 'number' OR scale(v_value::numeric) > 0) THEN
-        PERFORM harbor_refuse_job(p_where, v_task, v_key, 'must be an integer');
-      ELSIF v_key = 'priority' THEN
-        IF v_value::numeric NOT BETWEEN 0 AND 9 THEN
-          PERFORM harbor_refuse_job(p_where, v_task, v_key, 'must be from 0, the first, to 9');
-        END IF;
-        v_priority := v_value::smallint;
-      ELSIF v_key = 'max_attempts' THEN
-        IF v_value::numeric NOT BETWEEN 1 AND 1000 THEN
-          PERFORM harbor_refuse_job(p_where, v_task, v_key, 'must be from 1 to 1000');
-        END IF;
-        v_max_attempts := v_value::smallint;
-      ELSIF v_key = 'at' THEN
-        IF jsonb_typeof(v_value) <> 'string' OR v_options->>'at' !~ '^\\d{4}-\\d\\d-\\d\\d[T ]\\d\\d:\\d\\d' THEN
-          PERFORM harbor_refuse_job(p_where, v_task, 'at', 'must be a time in ISO 8601, with its offset from UTC');
-        ELSIF v_options->>'at' !~ '\\d\\s*(Z|[+-]\\d\\d(:?\\d\\d)?)$' THEN
-          PERFORM harbor_refuse_job(p_where, v_task, 'at', 'is naive: it lacks its offset from UTC');
-        ELSIF jsonb_typeof(v_options->'delay') <> 'null' THEN
-          PERFORM harbor_refuse_job(p_where, v_task, 'at', 'and delay exclude each other');
-        END IF;
-        BEGIN
-          v_available_at := (v_options->>'at')::timestamptz;
-        EXCEPTION WHEN data_exception THEN
-          PERFORM harbor_refuse_job(p_where, v_task, 'at', 'is no time');
-        END;
-        IF v_available_at > statement_timestamp() + interval '31536000 s' THEN
-          PERFORM harbor_refuse_job(p_where, v_task, 'at', 'is more than a year ahead');
-        END IF;
-      END IF;
-    END LOOP;
-    v_delay := harbor_job_seconds(p_where, v_task, 'delay', v_options);
-    v_expires := harbor_job_seconds(p_where, v_task, 'expires', v_options);
-    v_available_at := v_available_at + coalesce(v_delay, interval '0');
-    IF statement_timestamp() + v_expires <= v_available_at THEN
-      PERFORM harbor_refuse_job(p_where, v_task, 'expires', 'is not after the moment at which the job is due');
-    END IF;
-    IF v_options->>'ordering_key' IS NOT NULL THEN
-      -- Held to the end of the transaction: ids of one key then rise in the order in which they are committed.
-      PERFORM pg_advisory_xact_lock(hashtextextended('harbor ' || (v_options->>'ordering_key'), 0));
-    END IF;
+    PERFORM harbor_check_job_options(p_where, v_task, v_options);
   END IF;
+END
+$$"""
 
+_OPTIONS: Final = """
+CREATE FUNCTION harbor_check_job_options(p_where text, p_task text, p_options jsonb)
+RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+  v_key text;
+  v_value jsonb;
+  v_available_at timestamptz := statement_timestamp();
+BEGIN
+  FOR v_key, v_value IN SELECT key, value FROM jsonb_each(p_options) WHERE jsonb_typeof(value) <> 'null' LOOP
+    IF v_key NOT IN ('delay', 'at', 'priority', 'dedupe_key', 'ordering_key', 'max_attempts', 'expires') THEN
+      PERFORM harbor_refuse_job(p_where, p_task, v_key, 'is no option of a job');
+    ELSIF v_key IN ('dedupe_key', 'ordering_key')
+          AND (jsonb_typeof(v_value) <> 'string' OR length(p_options->>v_key) NOT BETWEEN 1 AND 255) THEN
+      PERFORM harbor_refuse_job(p_where, p_task, v_key, 'must be a text of 1 to 255 characters');
+    ELSIF v_key IN ('priority', 'max_attempts')
+          AND (jsonb_typeof(v_value) <> 'number' OR scale(v_value::numeric) > 0) THEN
+      PERFORM harbor_refuse_job(p_where, p_task, v_key, 'must be an integer');
+    ELSIF v_key = 'priority' AND v_value::numeric NOT BETWEEN 0 AND 9 THEN
+      PERFORM harbor_refuse_job(p_where, p_task, v_key, 'must be from 0, the first, to 9');
+    ELSIF v_key = 'max_attempts' AND v_value::numeric NOT BETWEEN 1 AND 1000 THEN
+      PERFORM harbor_refuse_job(p_where, p_task, v_key, 'must be from 1 to 1000');
+    ELSIF v_key = 'at' THEN
+      IF jsonb_typeof(v_value) <> 'string' OR p_options->>'at' !~ '^\\d{4}-\\d\\d-\\d\\d[T ]\\d\\d:\\d\\d' THEN
+        PERFORM harbor_refuse_job(p_where, p_task, 'at', 'must be a time in ISO 8601, with its offset from UTC');
+      ELSIF p_options->>'at' !~ '\\d\\s*(Z|[+-]\\d\\d(:?\\d\\d)?)$' THEN
+        PERFORM harbor_refuse_job(p_where, p_task, 'at', 'is naive: it lacks its offset from UTC');
+      ELSIF jsonb_typeof(p_options->'delay') <> 'null' THEN
+        PERFORM harbor_refuse_job(p_where, p_task, 'at', 'and delay exclude each other');
+      END IF;
+      BEGIN
+        v_available_at := (p_options->>'at')::timestamptz;
+      EXCEPTION WHEN data_exception THEN
+        PERFORM harbor_refuse_job(p_where, p_task, 'at', 'is no time');
+      END;
+      IF v_available_at > statement_timestamp() + interval '31536000 s' THEN
+        PERFORM harbor_refuse_job(p_where, p_task, 'at', 'is more than a year ahead');
+      END IF;
+    END IF;
+  END LOOP;
+  v_available_at := v_available_at + coalesce(harbor_job_seconds(p_where, p_task, 'delay', p_options), interval '0');
+  IF statement_timestamp() + harbor_job_seconds(p_where, p_task, 'expires', p_options) <= v_available_at THEN
+    PERFORM harbor_refuse_job(p_where, p_task, 'expires', 'is not after the moment at which the job is due');
+  END IF;
+END
+$$"""
+
+# The only INSERT, for jobs that have been checked. As one statement a thousand rows take a ninth of the time that one
+# after the other takes (measured). A row whose dedupe_key is taken is left out.
+_INSERT: Final = """
+CREATE FUNCTION harbor_insert_jobs(p_jobs jsonb)
+RETURNS SETOF uuid LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+  INSERT INTO jobs (task_id, task, queue, priority, args, kwargs, available_at, max_attempts, expires_at,
+                    dedupe_key, ordering_key)
+  SELECT harbor_uuid7(), t.task, t.queue,
+         coalesce((j.job #>> '{options,priority}')::smallint, t.priority),
+         coalesce(nullif(j.job->'args', 'null'), '[]'),
+         coalesce(nullif(j.job->'kwargs', 'null'), '{}'),
+         coalesce((j.job #>> '{options,at}')::timestamptz, statement_timestamp()
+                  + make_interval(secs => coalesce((j.job #>> '{options,delay}')::float8, 0))),
+         coalesce((j.job #>> '{options,max_attempts}')::smallint, t.max_attempts),
+         statement_timestamp() + make_interval(secs => (j.job #>> '{options,expires}')::float8),
+         j.job #>> '{options,dedupe_key}', j.job #>> '{options,ordering_key}'
+    FROM jsonb_array_elements(p_jobs) WITH ORDINALITY AS j(job, place)
+    JOIN job_types t ON t.task = j.job->>'task'
+   ORDER BY j.place
+  ON CONFLICT (dedupe_key) WHERE dedupe_key IS NOT NULL AND state IN ('ready', 'published', 'running') DO NOTHING
+  RETURNING task_id;
+END
+$$"""
+
+_INSERT_ONE: Final = """
+CREATE FUNCTION harbor_insert_unless_there(p_job jsonb)
+RETURNS uuid LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+  v_id uuid;
+BEGIN
   LOOP
-    INSERT INTO jobs (task_id, task, queue, priority, args, kwargs, available_at, max_attempts, expires_at,
-                      dedupe_key, ordering_key)
-    VALUES (harbor_uuid7(), v_task, v_type.queue, v_priority, v_args, v_kwargs, v_available_at, v_max_attempts,
-            statement_timestamp() + v_expires, v_options->>'dedupe_key', v_options->>'ordering_key')
-    ON CONFLICT (dedupe_key) WHERE dedupe_key IS NOT NULL AND state IN ('ready', 'published', 'running') DO NOTHING
-    RETURNING task_id INTO v_id;
+    SELECT inserted INTO v_id FROM harbor_insert_jobs(jsonb_build_array(p_job)) AS inserted;
     EXIT WHEN FOUND;
     -- Whoever else enqueued it has committed, or the INSERT would still wait. It may have ended since.
     SELECT task_id INTO v_id FROM jobs
-     WHERE dedupe_key = v_options->>'dedupe_key' AND state IN ('ready', 'published', 'running');
+     WHERE dedupe_key = p_job #>> '{options,dedupe_key}' AND state IN ('ready', 'published', 'running');
     EXIT WHEN FOUND;
     IF current_setting('transaction_isolation') <> 'read committed' THEN
       RAISE EXCEPTION USING ERRCODE = 'serialization_failure',
@@ -277,38 +301,56 @@ $$"""
 _ENQUEUE: Final = """
 CREATE FUNCTION harbor_enqueue_v1(
   task text, args jsonb DEFAULT '[]', kwargs jsonb DEFAULT '{}', options jsonb DEFAULT '{}')
-RETURNS uuid LANGUAGE plpgsql SECURITY DEFINER SET search_path = %(schema)s, pg_temp AS $$
+RETURNS uuid LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = %(schema)s, pg_temp SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+  v_job CONSTANT jsonb := jsonb_build_object('task', task, 'args', args, 'kwargs', kwargs, 'options', options);
 BEGIN
-  RETURN harbor_put_job(jsonb_build_object('task', task, 'args', args, 'kwargs', kwargs, 'options', options), '');
+  PERFORM harbor_check_job(v_job, '');
+  IF options ? 'ordering_key' THEN
+    PERFORM harbor_lock_ordering_keys(jsonb_build_array(v_job));
+  END IF;
+  RETURN harbor_insert_unless_there(v_job);
 END
 $$"""
 
 _ENQUEUE_MANY: Final = """
 CREATE FUNCTION harbor_enqueue_many_v1(jobs jsonb)
-RETURNS SETOF uuid LANGUAGE plpgsql SECURITY DEFINER SET search_path = %(schema)s, pg_temp AS $$
+RETURNS SETOF uuid LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = %(schema)s, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
   v_job jsonb;
   v_place int := 0;
   v_key text;
+  v_deduped boolean := false;
+  v_ordered boolean := false;
 BEGIN
   IF jsonb_typeof(jobs) IS DISTINCT FROM 'array' THEN
     PERFORM harbor_refuse_job('', '?', 'jobs', 'must be a list of objects');
   ELSIF jsonb_array_length(jobs) > 10000 THEN
     PERFORM harbor_refuse_job('', '?', 'jobs', 'are more than 10000 at once');
   END IF;
-  PERFORM harbor_lock_ordering_keys(jobs);
   FOR v_job IN SELECT value FROM jsonb_array_elements(jobs) LOOP
     IF jsonb_typeof(v_job) <> 'object' THEN
       PERFORM harbor_refuse_job(format('jobs[%s]: ', v_place), '?', 'jobs', 'must be a list of objects');
+    ELSIF v_job - '{task,args,kwargs,options}'::text[] <> '{}' THEN
+      SELECT min(key) INTO v_key FROM jsonb_object_keys(v_job - '{task,args,kwargs,options}'::text[]) AS key;
+      PERFORM harbor_refuse_job(format('jobs[%s]: ', v_place), coalesce(v_job->>'task', '?'), v_key,
+        'is no part of a job');
     END IF;
-    SELECT min(key) INTO v_key FROM jsonb_object_keys(v_job) AS key
-     WHERE key NOT IN ('task', 'args', 'kwargs', 'options');
-    IF v_key IS NOT NULL THEN
-      PERFORM harbor_refuse_job(format('jobs[%s]: ', v_place), coalesce(v_job->>'task', '?'), v_key, 'is no part of a job');
-    END IF;
-    RETURN NEXT harbor_put_job(v_job, format('jobs[%s]: ', v_place));
+    PERFORM harbor_check_job(v_job, format('jobs[%s]: ', v_place));
+    v_deduped := v_deduped OR v_job #>> '{options,dedupe_key}' IS NOT NULL;
+    v_ordered := v_ordered OR v_job #>> '{options,ordering_key}' IS NOT NULL;
     v_place := v_place + 1;
   END LOOP;
+  IF v_ordered THEN
+    PERFORM harbor_lock_ordering_keys(jobs);
+  END IF;
+  IF v_deduped THEN
+    RETURN QUERY SELECT harbor_insert_unless_there(value) FROM jsonb_array_elements(jobs);
+  ELSE
+    RETURN QUERY SELECT * FROM harbor_insert_jobs(jobs);
+  END IF;
 END
 $$"""
 
