@@ -1,12 +1,20 @@
 """`harbor relay`: takes due jobs from the ledger to the broker."""
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
 app = typer.Typer()
 
 
-@app.command(epilog="Example: harbor relay")
-def relay() -> None:
+@app.command(epilog="Example: harbor relay --alive /tmp/relay-alive")
+def relay(
+    *,
+    alive: Annotated[
+        Path | None, typer.Option(help="Touch this file after each round that worked, for a health check.")
+    ] = None,
+) -> None:
     """Run a relay: it takes due jobs from the ledger to the broker.
 
     It also sends again what got lost there. Run two or more; each may die at
@@ -14,4 +22,4 @@ def relay() -> None:
     """
     from worker.relay import main
 
-    main()
+    main(alive)

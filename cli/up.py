@@ -20,7 +20,16 @@ from db.errors import HarborError
 
 app = typer.Typer()
 
-_COLOURS = {"expiry": "green", "default": "cyan", "bulk": "blue", "beat": "magenta", "flower": "yellow"}
+_COLOURS = {
+    "expiry": "green",
+    "default": "cyan",
+    "bulk": "blue",
+    "flower": "yellow",
+    "relay-1": "bright_cyan",
+    "relay-2": "bright_cyan",
+    "beat-1": "magenta",
+    "beat-2": "magenta",
+}
 
 
 class AlreadyUp(HarborError):
@@ -37,11 +46,11 @@ def up(
     concurrency: Annotated[int, typer.Option(min=1, help="Tasks at a time in each worker pool.")] = 1,
     flower: Annotated[bool, typer.Option("--flower/--no-flower", help="Run Flower, too.")] = True,
 ) -> None:
-    """Run everything on this machine until Ctrl-C: servers, migrations, three worker pools, Beat and Flower.
+    """Run everything on this machine until Ctrl-C: servers, migrations, three worker pools, relays, Beats and Flower.
 
     PostgreSQL and Valkey are started, with their data in .harbor, unless
     HARBOR_DATABASE_URL, HARBOR_BROKER_URL and HARBOR_CACHE_URL lead to servers
-    that run. A worker, Beat or Flower that dies is started again.
+    that run. What dies of the others is started again.
     """
     from db.settings import settings
 
@@ -145,7 +154,9 @@ def _programs(concurrency: int, access: Access | None) -> list[Program]:
         Program(pool, ["worker", "--pool", pool, "--concurrency", str(concurrency)], signal.SIGINT)
         for pool in ("expiry", "default", "bulk")
     ]
-    programs.append(Program("beat", ["beat"], signal.SIGTERM))
+    # Two of each, as in production: whichever is killed, the other goes on.
+    programs += [Program(f"relay-{number}", ["relay"], signal.SIGTERM) for number in (1, 2)]
+    programs += [Program(f"beat-{number}", ["beat"], signal.SIGTERM) for number in (1, 2)]
     if access is not None:
         programs.append(Program("flower", ["flower"], signal.SIGTERM, access.environ))
     return programs

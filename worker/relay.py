@@ -26,6 +26,7 @@ from worker.logging import configure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from kombu import Connection
 
@@ -63,10 +64,15 @@ class Breaker:
 
 
 class Relay:
-    """One relay: leases, publishes, sweeps, until it is asked to stop."""
+    """One relay: leases, publishes, sweeps, until it is asked to stop.
 
-    def __init__(self) -> None:
+    Args:
+        alive: a file that is touched after each round that worked, for whoever watches over this process.
+    """
+
+    def __init__(self, alive: Path | None = None) -> None:
         told = settings()
+        self._alive = alive
         self._republish_seconds = told.job_republish_seconds
         self._envelope = Envelope(app)
         self._breaker = Breaker()
@@ -103,6 +109,8 @@ class Relay:
         if not self._breaker.closed:
             log.info("relay.resumed")
         self._breaker.worked()
+        if self._alive is not None:
+            self._alive.touch()
         return 0.0 if published == jobs.LEASE_LIMIT else POLL_SECONDS
 
     def _publish_due(self, producer: Any) -> int:
@@ -162,11 +170,11 @@ def _broker_errors() -> tuple[type[BaseException], ...]:
     return (OSError, *transport.connection_errors, *transport.channel_errors)
 
 
-def main() -> None:
-    """Run a relay until SIGTERM or SIGINT."""
+def main(alive: Path | None = None) -> None:
+    """Run a relay until SIGTERM or SIGINT; `alive` is a file that it touches after each round that worked."""
     configure(settings())
     engine.configure(application_name="harbor-relay", concurrency=1)
-    relay = Relay()
+    relay = Relay(alive)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: relay.stop())
     log.info("relay.started")

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 START_SECONDS = 60
 STOP_SECONDS = 30
 SWEEP_SECONDS = 30  # A sweep every 5 s, on a machine that may be busy.
-CHILDREN = {"expiry", "default", "bulk", "beat", "flower"}
+CHILDREN = {"expiry", "default", "bulk", "relay-1", "relay-2", "beat-1", "beat-2", "flower"}
 
 
 @contextmanager
@@ -163,7 +163,7 @@ def test_a_second_one_in_the_same_directory_says_so(up: Process, checkout: Path)
     assert up.runs()
 
 
-@pytest.mark.parametrize("name", ["beat", "bulk"])
+@pytest.mark.parametrize("name", ["beat-1", "relay-2", "bulk"])
 def test_what_dies_is_started_again(up: Process, name: str) -> None:
     first = child(up, name)
     assert first is not None
