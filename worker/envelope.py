@@ -28,7 +28,7 @@ class Envelope:
     def __init__(self, app: Celery) -> None:
         # Celery's own types know neither of the two.
         amqp: Any = app.amqp
-        made = amqp.as_task_v2("", "", ignore_result=True)
+        made = amqp.as_task_v2("", "", ignore_result=None)
         self._headers: dict[str, Any] = {**made.headers, JOB_HEADER: True}
         self._reply_to: str = app.thread_oid
         self._repr_size: int = amqp.argsrepr_maxsize

@@ -35,8 +35,11 @@ class _WithoutBodies(logging.Filter):
     """Cuts Celery's report of a message that it cannot use to its first line: the rest is the whole message."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if "full contents of the message" in str(record.msg):
+        told = str(record.msg)
+        if "full contents of the message" in told:
             record.msg, record.args, record.exc_info = record.getMessage().strip().splitlines()[0], None, None
+        elif "decode message body" in told:
+            record.msg, record.args, record.exc_info = "Cannot decode a message's body; it is parked.", None, None
         return True
 
 

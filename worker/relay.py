@@ -11,6 +11,7 @@ import random
 import signal
 import threading
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -138,8 +139,8 @@ class Relay:
         while True:
             with transaction() as session:
                 swept = jobs.sweep(session, _SWEEP_LIMIT)
-            if swept.never_started or swept.lease_expired:
-                log.warning("relay.swept", never_started=swept.never_started, lease_expired=swept.lease_expired)
+            if any(asdict(swept).values()):
+                log.warning("relay.swept", **asdict(swept))
             if max(swept.never_started, swept.lease_expired) < _SWEEP_LIMIT or self._stopped.is_set():
                 return
 

@@ -102,6 +102,7 @@ class Job(Base):
             *("ordering_key", "id"),
             postgresql_where=text("ordering_key IS NOT NULL AND state = 'ready'"),
         ),
+        Index("ix_jobs_blocked", "ordering_key", "id", postgresql_where=text("blocked")),
         Index("ix_jobs_ended", "state", "finished_at", "id", postgresql_where=text("finished_at IS NOT NULL")),
         {
             # Each job changes its state three times, and each time it leaves an index: its dead row versions have to go

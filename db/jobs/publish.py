@@ -27,7 +27,7 @@ LEASE_LIMIT: Final = 500
 _MOST_DOUBLINGS: Final = 6  # 10 s become 10 minutes; a queue that is longer gets each of its jobs again that often.
 
 
-def _queues(state: str) -> str:
+def queues_of(state: str) -> str:
     """Return a CTE of the queues that have rows in a state: one look into the index for each, and none at the rows."""
     return f"""
 RECURSIVE found(queue) AS (
@@ -37,31 +37,31 @@ RECURSIVE found(queue) AS (
     FROM found WHERE found.queue IS NOT NULL)"""
 
 
-_READY: Final = "state = 'ready' AND NOT blocked"
+READY: Final = "state = 'ready' AND NOT blocked"
 # Each priority is a range of its own in the index, so that what is due later hides nothing that is due now.
 _PRIORITIES: Final = "unnest('{0,1,2,3,4,5,6,7,8,9}'::smallint[]) AS p(priority)"
 _DUE: Final = text(f"""
-WITH {_queues(_READY)}
+WITH {queues_of(READY)}
 SELECT f.queue, c.queue IS NOT NULL AS controlled
   FROM found f LEFT JOIN queue_control c ON c.queue = f.queue
  WHERE f.queue IS NOT NULL AND c.paused IS NOT TRUE
    AND EXISTS (SELECT FROM {_PRIORITIES} CROSS JOIN LATERAL (
          SELECT FROM jobs j
-          WHERE {_READY} AND j.queue = f.queue AND j.priority = p.priority AND j.available_at <= statement_timestamp()
+          WHERE {READY} AND j.queue = f.queue AND j.priority = p.priority AND j.available_at <= statement_timestamp()
           LIMIT 1) due)
  ORDER BY f.queue""")
 _CANDIDATES: Final = text(f"""
 SELECT j.id, j.ordering_key
   FROM {_PRIORITIES} CROSS JOIN LATERAL (
     SELECT id, ordering_key FROM jobs
-     WHERE {_READY} AND queue = :queue AND jobs.priority = p.priority AND available_at <= statement_timestamp()
+     WHERE {READY} AND queue = :queue AND jobs.priority = p.priority AND available_at <= statement_timestamp()
      ORDER BY available_at, id
      LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED) j
  LIMIT :limit""")
 _HEADS: Final = text("""
 SELECT k.key, coalesce(
          (SELECT id FROM jobs WHERE ordering_key = k.key AND state IN ('published', 'running')),
-         (SELECT min(id) FROM jobs WHERE ordering_key = k.key AND state = 'ready'))
+         (SELECT min(id) FROM jobs WHERE ordering_key = k.key AND state = 'ready')) AS head
   FROM unnest(CAST(:keys AS text[])) AS k(key)""")
 _LOCK: Final = text("""
 SELECT id FROM jobs
@@ -87,7 +87,7 @@ _SPEND: Final = text("""
 UPDATE queue_control SET tokens = :tokens, refilled_at = statement_timestamp() WHERE queue = :queue""")
 
 _SWEEP_PUBLISHED: Final = text(f"""
-WITH {_queues("state = 'published'")},
+WITH {queues_of("state = 'published'")},
 late AS MATERIALIZED (
   SELECT j.id FROM found CROSS JOIN LATERAL (
     SELECT id FROM jobs
@@ -96,7 +96,7 @@ late AS MATERIALIZED (
    LIMIT :limit)
 UPDATE jobs SET state = 'ready', available_at = statement_timestamp() FROM late WHERE jobs.id = late.id""")
 _SWEEP_RUNNING: Final = text(f"""
-WITH {_queues("state = 'running'")},
+WITH {queues_of("state = 'running'")},
 lost AS MATERIALIZED (
   SELECT j.id FROM found CROSS JOIN LATERAL (
     SELECT id FROM jobs
@@ -113,6 +113,22 @@ swept AS (
 INSERT INTO job_attempts (job_id, attempt, outcome, error)
 SELECT id, attempt, 'lost', 'its worker said nothing until the lease ran out' FROM swept""")
 
+# A net under the trigger, which unblocks the next job of a key: one that ends in a stricter transaction than READ
+# COMMITTED does not see a block that is younger than its snapshot.
+_SWEEP_BLOCKED: Final = text("""
+WITH RECURSIVE found(key) AS (
+  (SELECT min(ordering_key) FROM jobs WHERE blocked)
+  UNION ALL
+  SELECT (SELECT min(j.ordering_key) FROM jobs j WHERE j.blocked AND j.ordering_key > found.key)
+    FROM found WHERE found.key IS NOT NULL),
+first AS (
+  SELECT found.key, (SELECT min(j.id) FROM jobs j WHERE j.blocked AND j.ordering_key = found.key) AS id FROM found)
+UPDATE jobs SET blocked = false
+  FROM first
+ WHERE jobs.id = first.id AND jobs.blocked
+   AND NOT EXISTS (SELECT FROM jobs j WHERE j.ordering_key = first.key AND j.state IN ('published', 'running'))
+   AND NOT EXISTS (SELECT FROM jobs j WHERE j.ordering_key = first.key AND j.state = 'ready' AND j.id < first.id)""")
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -128,10 +144,14 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """How many rows a sweep has let be published again: never started, or left behind by their workers."""
+    """How many rows a sweep has let be published again: never started, or left behind by their workers.
+
+    `unblocked` waited for their turn although it was theirs.
+    """
 
     never_started: int
     lease_expired: int
+    unblocked: int
 
 
 def lease(session: Session, republish_seconds: float, limit: int = LEASE_LIMIT) -> list[Message]:
@@ -159,12 +179,13 @@ def lease(session: Session, republish_seconds: float, limit: int = LEASE_LIMIT) 
 def sweep(session: Session, limit: int = 1_000) -> Swept:
     """Let jobs be published again that nobody has started for long, or whose worker said nothing until its lease ended.
 
-    Those whose attempts are used up are dead. Call it again until both counts are below `limit`.
+    Those whose attempts are used up are dead. Call it again until the first two counts are below `limit`.
     """
     told = {"limit": limit}
     published: Any = session.execute(_SWEEP_PUBLISHED, told)
     running: Any = session.execute(_SWEEP_RUNNING, told)
-    return Swept(published.rowcount, running.rowcount)
+    blocked: Any = session.execute(_SWEEP_BLOCKED)
+    return Swept(published.rowcount, running.rowcount, blocked.rowcount)
 
 
 def _lease_controlled(session: Session, queue: str, limit: int, republish_seconds: float) -> list[Message]:
@@ -204,7 +225,7 @@ def _wait_for_their_turn(session: Session, keyed: dict[int, str]) -> set[int]:
     """
     if not keyed:
         return set()
-    heads: dict[str, int] = dict(session.execute(_HEADS, {"keys": sorted(set(keyed.values()))}).tuples().all())
+    heads = {row.key: row.head for row in session.execute(_HEADS, {"keys": sorted(set(keyed.values()))})}
     waiting = {id_: heads[key] for id_, key in keyed.items() if heads[key] != id_}
     if waiting:
         locked = set(keyed) | set(session.scalars(_LOCK, {"ids": sorted(set(waiting.values()) - set(keyed))}))

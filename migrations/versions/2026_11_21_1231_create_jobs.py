@@ -2,7 +2,7 @@
 
 New tables, which the old code does not know. The trigger is on the new table `jobs` alone: it refuses every change of
 state that is not in its list, whoever makes it, stamps the times that belong to a state, and lets the next job of an
-ordering key go when one has ended.
+ordering key go when one has ended or waits again.
 
 Revision: 2f6b8e11c7a4, after: 5be27a91c3d4, created: 2026-11-21 12:31:35+00:00
 """
@@ -88,6 +88,9 @@ def upgrade() -> None:
         sa.CheckConstraint("priority BETWEEN 0 AND 9", name=op.f("ck_jobs_priority")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_jobs")),
         postgresql_with={"fillfactor": 80, "autovacuum_vacuum_scale_factor": 0.01, "autovacuum_vacuum_cost_delay": 0},
+    )
+    op.create_index(
+        "ix_jobs_blocked", "jobs", ["ordering_key", "id"], unique=False, postgresql_where=sa.text("blocked")
     )
     op.create_index(
         "ix_jobs_ended",
@@ -178,6 +181,7 @@ def upgrade() -> None:
         sa.Column("paused", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("source", sa.Text(), nullable=False),
         sa.Column("last_due_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("last_task_id", sa.Uuid(), nullable=True),
         sa.Column(
             "created_at", sa.DateTime(timezone=True), server_default=sa.text("statement_timestamp()"), nullable=False
         ),
@@ -258,6 +262,7 @@ def downgrade() -> None:
         table_name="jobs",
         postgresql_where=sa.text("ordering_key IS NOT NULL AND state = 'ready'"),
     )
+    op.drop_index("ix_jobs_blocked", table_name="jobs", postgresql_where=sa.text("blocked"))
     op.drop_index("ix_jobs_ended", table_name="jobs", postgresql_where=sa.text("finished_at IS NOT NULL"))
     op.drop_table("jobs")
     op.drop_table("job_types")
@@ -291,13 +296,14 @@ BEGIN
   END IF;
   IF NEW.state IN ('done', 'dead', 'cancelled') THEN
     NEW.finished_at := statement_timestamp();
-    IF NEW.ordering_key IS NOT NULL THEN
-      UPDATE jobs SET blocked = false
-       WHERE blocked AND id = (
-         SELECT min(id) FROM jobs WHERE ordering_key = NEW.ordering_key AND state = 'ready' AND id <> NEW.id);
-    END IF;
   ELSE
     NEW.finished_at := NULL;
+  END IF;
+  -- Not in flight (any more): it is the turn of another one of its key, or at least time for a relay to look again.
+  IF NEW.ordering_key IS NOT NULL AND NEW.state NOT IN ('published', 'running') THEN
+    UPDATE jobs SET blocked = false
+     WHERE blocked AND id = (
+       SELECT min(id) FROM jobs WHERE ordering_key = NEW.ordering_key AND state = 'ready' AND id <> NEW.id);
   END IF;
   RETURN NEW;
 END

@@ -34,7 +34,7 @@ _PRIVATE: Final = (
     "harbor_check_job_options(text, text, jsonb)",
     "harbor_job_seconds(text, text, text, jsonb)",
     "harbor_check_parameters(text, text, jsonb, jsonb, jsonb)",
-    "harbor_lock_ordering_keys(jsonb)",
+    "harbor_lock_job_keys(jsonb)",
     "harbor_refuse_job(text, text, text, text)",
     "harbor_uuid7()",
 )
@@ -64,12 +64,16 @@ def downgrade() -> None:
 _REFUSE: Final = """
 CREATE FUNCTION harbor_refuse_job(p_where text, p_task text, p_field text, p_problem text)
 RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+  -- A caller chose these names, and a name may be as long as its caller likes, or empty.
+  v_task CONSTANT text := left(p_task, 80);
+  v_field CONSTANT text := coalesce(nullif(left(p_field, 80), ''), '""');
 BEGIN
   RAISE EXCEPTION USING
     ERRCODE = 'HB010',
-    MESSAGE = format('%sjob %s: %s %s', p_where, p_task, p_field, p_problem),
-    COLUMN = p_field,
-    TABLE = p_task,
+    MESSAGE = format('%sjob %s: %s %s', p_where, v_task, v_field, p_problem),
+    COLUMN = v_field,
+    TABLE = v_task,
     DETAIL = p_problem;
 END
 $$"""
@@ -159,6 +163,7 @@ DECLARE
   v_args CONSTANT jsonb := coalesce(nullif(p_job->'args', 'null'), '[]');
   v_kwargs CONSTANT jsonb := coalesce(nullif(p_job->'kwargs', 'null'), '{}');
   v_options CONSTANT jsonb := coalesce(nullif(p_job->'options', 'null'), '{}');
+  v_bytes CONSTANT int := octet_length(v_args::text) + octet_length(v_kwargs::text);
   v_parameters jsonb;
 BEGIN
   IF jsonb_typeof(p_job->'task') IS DISTINCT FROM 'string' OR v_task = '' THEN
@@ -166,13 +171,19 @@ BEGIN
   END IF;
   SELECT parameters INTO v_parameters FROM job_types WHERE task = v_task;
   IF NOT FOUND THEN
-    PERFORM harbor_refuse_job(p_where, left(v_task, 80), 'task', 'is unknown');
+    PERFORM harbor_refuse_job(p_where, v_task, 'task', 'is unknown');
   ELSIF jsonb_typeof(v_args) <> 'array' THEN
     PERFORM harbor_refuse_job(p_where, v_task, 'args', 'must be a list');
   ELSIF jsonb_typeof(v_kwargs) <> 'object' THEN
     PERFORM harbor_refuse_job(p_where, v_task, 'kwargs', 'must be an object');
-  ELSIF octet_length(v_args::text) + octet_length(v_kwargs::text) > 65536 THEN
+  ELSIF v_bytes > 65536 THEN
     PERFORM harbor_refuse_job(p_where, v_task, 'args', 'and kwargs are more than 64 KB together');
+  -- What Python's JSON cannot read would be published for ever: no worker gets as far as claiming it.
+  ELSIF v_bytes > 200 AND jsonb_path_exists(jsonb_build_array(v_args, v_kwargs), 'strict $.**{101}') THEN
+    PERFORM harbor_refuse_job(p_where, v_task, 'args', 'and kwargs are nested more than 100 deep');
+  ELSIF v_bytes > 4300 AND jsonb_path_exists(jsonb_build_array(v_args, v_kwargs),
+                                             'strict $.** ? (@ >= 1e4300 || @ <= -1e4300)') THEN
+    PERFORM harbor_refuse_job(p_where, v_task, 'args', 'and kwargs hold a number of more than 4300 digits');
   ELSIF jsonb_typeof(v_options) <> 'object' THEN
     PERFORM harbor_refuse_job(p_where, v_task, 'options', 'must be an object');
   END IF;
@@ -207,7 +218,7 @@ BEGIN
     ELSIF v_key = 'at' THEN
       IF jsonb_typeof(v_value) <> 'string' OR p_options->>'at' !~ '^\\d{4}-\\d\\d-\\d\\d[T ]\\d\\d:\\d\\d' THEN
         PERFORM harbor_refuse_job(p_where, p_task, 'at', 'must be a time in ISO 8601, with its offset from UTC');
-      ELSIF p_options->>'at' !~ '\\d\\s*(Z|[+-]\\d\\d(:?\\d\\d)?)$' THEN
+      ELSIF p_options->>'at' !~ '\\d\\s*(Z|[+-]\\d\\d(:?\\d\\d(:?\\d\\d)?)?)$' THEN
         PERFORM harbor_refuse_job(p_where, p_task, 'at', 'is naive: it lacks its offset from UTC');
       ELSIF jsonb_typeof(p_options->'delay') <> 'null' THEN
         PERFORM harbor_refuse_job(p_where, p_task, 'at', 'and delay exclude each other');
@@ -279,21 +290,23 @@ BEGIN
 END
 $$"""
 
+# Two batches that come upon the same keys, each in its own order, would wait for each other. The locks are few, because
+# PostgreSQL has room for some thousands, shared by all its sessions: a batch of 10,000 keys would take the place of
+# everybody's. Two keys that share a lock wait for each other, which costs time and nothing else.
 _LOCK_KEYS: Final = """
-CREATE FUNCTION harbor_lock_ordering_keys(p_jobs jsonb)
+CREATE FUNCTION harbor_lock_job_keys(p_jobs jsonb)
 RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
-  v_hash bigint;
+  v_lock int;
 BEGIN
-  -- Two batches that lock the same keys each in its own order would wait for each other.
-  FOR v_hash IN
-    SELECT DISTINCT hashtextextended('harbor ' || key, 0)
-      FROM jsonb_path_query(p_jobs, 'strict $[*].options.ordering_key', silent => true) AS found(value),
-           LATERAL (SELECT found.value #>> '{}') AS text(key)
-     WHERE jsonb_typeof(found.value) = 'string'
+  FOR v_lock IN
+    SELECT DISTINCT (hashtextextended(key, 0) & 1023)::int
+      FROM jsonb_array_elements(p_jobs) AS jobs(job),
+           LATERAL (VALUES (job #>> '{options,ordering_key}'), (job #>> '{options,dedupe_key}')) AS keys(key)
+     WHERE key IS NOT NULL
      ORDER BY 1
   LOOP
-    PERFORM pg_advisory_xact_lock(v_hash);
+    PERFORM pg_advisory_xact_lock(1212240450, v_lock);
   END LOOP;
 END
 $$"""
@@ -308,7 +321,7 @@ DECLARE
 BEGIN
   PERFORM harbor_check_job(v_job, '');
   IF options ? 'ordering_key' THEN
-    PERFORM harbor_lock_ordering_keys(jsonb_build_array(v_job));
+    PERFORM harbor_lock_job_keys(jsonb_build_array(v_job));
   END IF;
   RETURN harbor_insert_unless_there(v_job);
 END
@@ -323,7 +336,7 @@ DECLARE
   v_place int := 0;
   v_key text;
   v_deduped boolean := false;
-  v_ordered boolean := false;
+  v_keyed boolean := false;
 BEGIN
   IF jsonb_typeof(jobs) IS DISTINCT FROM 'array' THEN
     PERFORM harbor_refuse_job('', '?', 'jobs', 'must be a list of objects');
@@ -340,11 +353,11 @@ BEGIN
     END IF;
     PERFORM harbor_check_job(v_job, format('jobs[%s]: ', v_place));
     v_deduped := v_deduped OR v_job #>> '{options,dedupe_key}' IS NOT NULL;
-    v_ordered := v_ordered OR v_job #>> '{options,ordering_key}' IS NOT NULL;
+    v_keyed := v_keyed OR v_deduped OR v_job #>> '{options,ordering_key}' IS NOT NULL;
     v_place := v_place + 1;
   END LOOP;
-  IF v_ordered THEN
-    PERFORM harbor_lock_ordering_keys(jobs);
+  IF v_keyed THEN
+    PERFORM harbor_lock_job_keys(jobs);
   END IF;
   IF v_deduped THEN
     RETURN QUERY SELECT harbor_insert_unless_there(value) FROM jsonb_array_elements(jobs);

@@ -52,7 +52,7 @@ def flower(installed: str, shared: dict[str, str], tmp_path_factory: pytest.Temp
         with (
             process([harbor, "flower"], environ, logs / "flower") as running,
             process([harbor, "worker", "--pool", "expiry", "--concurrency", "1"], environ, logs / "worker") as worker,
-            process([harbor, "beat", "--schedule", str(logs / "schedule")], environ, logs / "beat") as beat,
+            process([harbor, "beat"], environ, logs / "beat") as beat,
         ):
             page = page_of(running)
             wait_until(lambda: SWEEP in page.get("/api/tasks?state=SUCCESS")[1], START_SECONDS, running, worker, beat)

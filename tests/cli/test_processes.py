@@ -64,17 +64,3 @@ def test_a_worker_of_no_pool_serves_all_queues(told: dict[str, str], tmp_path: P
 
 def test_every_pool_can_be_named() -> None:
     assert get_args(Pool) == POOLS
-
-
-@pytest.mark.parametrize(
-    ("env", "options", "schedule"),
-    [("dev", "", ".harbor/beat-schedule"), ("prod", "", "{tmp}/harbor-beat-"), ("prod", " --schedule mine", "mine")],
-)
-def test_beat_remembers_where_it_may_write(
-    told: dict[str, str], tmp_path: Path, env: str, options: str, schedule: str
-) -> None:
-    with celery(f"beat{options}", {**told, "HARBOR_ENV": env, "TMPDIR": str(tmp_path)}, tmp_path) as beat:
-        (given,) = (argument for argument in beat.cmdline() if argument.startswith("--schedule="))
-
-    assert given.startswith(f"--schedule={schedule.format(tmp=tmp_path)}")
-    assert (tmp_path / ".harbor").exists() == (env == "dev")
