@@ -15,6 +15,9 @@ _pool = _settings.worker_pool
 
 broker_url = _settings.broker_url.get_secret_value()
 
+# With kombu's own transport one entry of a queue that is no message ends every worker that meets it. This one parks it.
+broker_transport = f"worker.transport:{'TLSTransport' if broker_url.startswith('rediss:') else 'Transport'}"
+
 broker_transport_options = {
     # Two applications on one server would read each other's queues.
     "global_keyprefix": "harbor:",
@@ -126,22 +129,43 @@ timezone = "UTC"
 # ---- Events, for Flower --------------------------------------------------------------------------------------------
 
 worker_send_task_events = True
+# Sent one by one they are half of the work of a worker's main process.
+worker_consumer = "worker.consumer:Consumer"
 # One message more per publish, which nobody here reads.
 task_send_sent_event = False
 
 # ---- What runs -----------------------------------------------------------------------------------------------------
 
-imports = ("tasks.inventory", "tasks.reservations")
+imports = ("tasks.inventory", "tasks.jobs", "tasks.reservations")
 
 # ---- Beat ----------------------------------------------------------------------------------------------------------
 
-# Beat looks up this often at the latest, and answers `celery inspect ping` unless it is stuck.
-beat_max_loop_interval = 5
+# Celery's own scheduler keeps a file and publishes by itself: two Beats start everything twice, and what cannot be
+# published is lost. With this one any number of Beats write each tick once, in one transaction with its job.
+beat_scheduler = "worker.beat:LedgerScheduler"
+# What an operator adds, pauses or resumes is seen after this many seconds, and what a dead Beat left is taken over.
+beat_max_loop_interval = 1
+# Beat answers `celery inspect ping` unless it is stuck.
 beat_enable_remote_control = True
 beat_remote_control_max_tick_age = 60
 beat_schedule = {
-    # `expires` drops ticks that piled up while no worker ran. It is a time of Beat's clock that the worker reads by its
-    # own: with 5 s, clocks that are 5 s apart would stop every sweep.
-    "reservations-expire": {"task": "reservations.expire", "schedule": 5.0, "options": {"expires": 30}},
-    "inventory-reconcile": {"task": "inventory.reconcile", "schedule": 300.0, "options": {"expires": 300}},
+    # `options` are those of `enqueue` and the schedule's policies. Sweeps may overlap, each taking what others leave: one
+    # that is lost holds up nobody. `expires` bounds how many wait while no worker runs.
+    "reservations-expire": {
+        "task": "reservations.expire",
+        "schedule": 5.0,
+        "options": {"expires": 30, "priority": 3},
+    },
+    # With `overlap` these do not pile up behind a long one; `expires` bounds how long a lost one holds up the next.
+    "inventory-reconcile": {
+        "task": "inventory.reconcile",
+        "schedule": 300.0,
+        "options": {"overlap": "skip", "expires": 300},
+    },
+    # It is in no hurry, so it goes behind what waits in its queue.
+    "jobs-prune": {
+        "task": "jobs.prune",
+        "schedule": 60.0,
+        "options": {"overlap": "skip", "expires": 600, "priority": 9},
+    },
 }

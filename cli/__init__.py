@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from cli import beat, db, flower, inventory, relay, reservations, up, worker
+from cli import beat, db, flower, inventory, jobs, queues, relay, reservations, schedule, up, worker
 from cli.errors import explain
 
 
@@ -62,6 +62,9 @@ app.add_typer(beat.app)
 app.add_typer(relay.app)
 app.add_typer(flower.app)
 app.add_typer(db.app, name="db")
+app.add_typer(jobs.app, name="jobs")
+app.add_typer(queues.app, name="queues")
+app.add_typer(schedule.app, name="schedule")
 app.add_typer(reservations.app, name="reservations")
 app.add_typer(inventory.app, name="inventory")
 

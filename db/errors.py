@@ -148,8 +148,20 @@ class InvalidLimit(InvalidInput):
     """{field} must be an integer from 1 to {most}, and was {value}."""
 
 
+class InvalidAge(InvalidInput):
+    """{field} must be a time of 0 to 36500 days, and was {value}."""
+
+
+class InvalidRate(InvalidInput):
+    """{field} must be a number from {least} to {most}, and was {value}."""
+
+
 class InvalidJob(InvalidInput):
     """Job {task}: {field} {problem}."""
+
+
+class InvalidSchedule(InvalidInput):
+    """Schedule {name}: {field} {problem}."""
 
 
 # ---- jobs ------------------------------------------------------------------------------------------------------------
@@ -159,12 +171,39 @@ class JobNotFound(HarborError):
     """Job {task_id} does not exist."""
 
 
+class JobNotMoved(HarborError):
+    """Job {task_id} is {state}, and only one that is {wanted} can be {done}."""
+
+
+class JobHasSuccessor(HarborError):
+    """Job {task_id} cannot be tried again: job {live_task_id} with the same dedupe_key has not ended yet."""
+
+
 class JobCancelled(HarborError):
     """Job {task_id} was asked to stop."""
 
 
 class JobLeaseLost(HarborError):
     """Job {task_id} is no longer this worker's: its lease ran out, and it was given to another or has ended."""
+
+
+class QueueNotFound(HarborError):
+    """Queue {queue} does not exist; there are {queues}."""
+
+
+# ---- schedules -------------------------------------------------------------------------------------------------------
+
+
+class ScheduleNotFound(HarborError):
+    """Schedule {name} does not exist."""
+
+
+class ScheduleExists(HarborError):
+    """Schedule {name} exists already; remove it first, or choose another name."""
+
+
+class ScheduleDeclared(HarborError):
+    """Schedule {name} is declared in celeryconfig.beat_schedule: take it out there, or pause it."""
 
 
 # ---- inventory -------------------------------------------------------------------------------------------------------

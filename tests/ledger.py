@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from contextvars import Context
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import text
+from sqlalchemy import event, text
+from sqlalchemy.orm import Session
 
 from db import jobs
-from db.session import snapshot, transaction
+from db.session import snapshot, task_scope, transaction
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from datetime import timedelta
     from uuid import UUID
 
     from sqlalchemy import Row
+
+T = TypeVar("T")
 
 REPUBLISH_SECONDS = 10.0
 LEASE_SECONDS = 30.0
@@ -67,6 +73,76 @@ def claim(task_id: UUID, task: str = "sample.count", lease_seconds: float = LEAS
         return jobs.claim(session, task_id, task, lease_seconds)
 
 
+def claimed(task: str = "sample.count", *args: Any, lease_seconds: float = LEASE_SECONDS, **options: Any) -> jobs.Claim:
+    """A new job that a worker has just claimed."""
+    task_id = put(task, *args, **options)
+    lease()
+    taken = claim(task_id, task, lease_seconds)
+    assert taken is not None
+    return taken
+
+
+@contextmanager
+def attempt(taken: jobs.Claim, *, repeatable: bool = False) -> Iterator[None]:
+    """Be a worker that runs a claimed job during the block."""
+    with task_scope(taken.task, repeatable=repeatable) as scope:
+        scope.claim = taken
+        yield
+
+
+def elsewhere(call: Callable[[], T]) -> T:
+    """Call something as another process does in the middle of this one's task."""
+    return Context().run(call)
+
+
+def act(session: Session, task_id: UUID) -> None:
+    """Have the effect of a job: a row that a test can count."""
+    written = "INSERT INTO operator_actions (actor, action, subject) VALUES ('job', 'effect', :id)"
+    session.execute(text(written), {"id": str(task_id)})
+
+
+@contextmanager
+def before_commit(do: Callable[[Session], object]) -> Iterator[None]:
+    """Let something happen once, after the last statement of the next transaction and before its COMMIT."""
+    listening = [do]
+
+    def once(session: Session) -> None:
+        if listening:
+            listening.pop()(session)
+
+    event.listen(Session, "before_commit", once)
+    try:
+        yield
+    finally:
+        event.remove(Session, "before_commit", once)
+
+
+def effects(task_id: UUID) -> int:
+    """How often the effect of a job was committed."""
+    with snapshot() as session:
+        counted = "SELECT count(*) FROM operator_actions WHERE action = 'effect' AND subject = :id"
+        return int(session.execute(text(counted), {"id": str(task_id)}).scalar_one())
+
+
+def run_out(taken: jobs.Claim) -> None:
+    """Let the lease of a claim be over."""
+    with transaction() as session:
+        over = "UPDATE jobs SET lease_until = statement_timestamp() - interval '1 second' WHERE lease_token = :token"
+        assert session.execute(text(over), {"token": taken.token}).rowcount == 1  # type: ignore[attr-defined]
+
+
+def sweep() -> jobs.Swept:
+    """Sweep, as a relay does."""
+    with transaction() as session:
+        return jobs.sweep(session)
+
+
+def request_cancel(task_id: UUID) -> str | None:
+    """Cancel a job as whoever enqueued it may, and return its state then."""
+    with transaction() as session:
+        return session.execute(text("SELECT harbor_cancel_v1(:id)"), {"id": task_id}).scalar_one()
+
+
 def row(task_id: UUID) -> Row[Any]:
     """Every column of a job's row."""
     with snapshot() as session:
@@ -95,3 +171,12 @@ UPDATE jobs SET available_at = available_at - :by, lease_until = lease_until - :
  WHERE task_id = :id""")
     with transaction() as session:
         session.execute(statement, {"id": task_id, "by": by})
+
+
+def replace_in_function(name: str, guard: str, instead: str) -> None:
+    """Define a function of the ledger again with other words in one place, in a database of the test's own."""
+    statement = text("SELECT pg_get_functiondef(CAST(:name AS regproc))")
+    with transaction() as session:
+        source = str(session.execute(statement, {"name": name}).scalar_one())
+        assert source.count(guard) == 1, f"{name} no longer says {guard!r} once"
+        session.connection().exec_driver_sql(source.replace(guard, instead))

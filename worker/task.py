@@ -19,7 +19,7 @@ from structlog.contextvars import bound_contextvars
 from db import jobs
 from db.errors import HarborError, JobCancelled, JobLeaseLost
 from db.jobs.heartbeat import Interrupted, heartbeat
-from db.session import task_scope, transaction
+from db.session import single_statement, task_scope, transaction
 from db.settings import settings
 from worker import failpoints
 from worker.envelope import JOB_HEADER
@@ -68,9 +68,7 @@ class Task(celery.Task[Any, Any]):
                         # Celery's own way of trying again would send a second message for this row.
                         run.call(getattr(self, "_orig_run", self.run), claim.args, claim.kwargs)
                         if not claim.completed:
-                            run.leave_task()
-                            with transaction() as session:
-                                claim.complete(session)
+                            run.complete()
                 except BaseException as error:
                     run.leave_task()
                     if not run.settle(error):
@@ -79,7 +77,7 @@ class Task(celery.Task[Any, Any]):
     def _claim(self, task_id: UUID, lease_seconds: float) -> Claim:
         """Claim a job, or raise Ignore, with which Celery acknowledges the message and forgets it."""
         try:
-            with transaction() as session:
+            with single_statement() as session:
                 claim = jobs.claim(session, task_id, self.name, lease_seconds)
         except SQLAlchemyError as error:
             # Without the database there is nothing that this worker could do for it. The relay sends it again.
@@ -117,7 +115,9 @@ class _Run:
     def call(self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Call the task's function with what came as JSON, as its annotations want it. Raises InvalidJob."""
         known = jobs.declared(self._task.name)
-        answer = function(*args, **kwargs) if known is None else function(**known.bind(args, kwargs))
+        # SQL has checked all that there is to check of a job whose annotations are JSON's types.
+        checked = known is None or (known.plain and self._claim is not None)
+        answer = function(*args, **kwargs) if checked or known is None else function(**known.bind(args, kwargs))
         self._told = {"outcome": "done"}
         return answer
 
@@ -126,6 +126,14 @@ class _Run:
         if self._inside:
             self._inside = False
             self._scoped.__exit__(None, None, None)
+
+    def complete(self) -> None:
+        """Complete a job whose task did not: a repeatable one, or one that needed no transaction."""
+        self.leave_task()
+        with task_scope(self._task.name, repeatable=False) as scope:
+            scope.claim = self._claim
+            with transaction():
+                """Its commit is all there is to do."""
 
     def settle(self, error: BaseException) -> bool:
         """Write down how a job ended that did not complete; whether that is all there is to say.
@@ -145,11 +153,14 @@ class _Run:
             # Its lease runs out, and the relay sends it again.
             log.warning("job.not_settled", error=type(broken).__name__)
             outcome, settled = "unsettled", None
+        else:
+            if settled is None:
+                outcome = "done" if claim.completed else "lost"
         self._told = {"outcome": outcome, "kind": type(error).__name__}
         if isinstance(error, HarborError):
             self._told["error"] = str(error)
         if settled is None and claim.completed and isinstance(error, Exception):
-            # The commit that failed for us may have succeeded, and what follows it cannot undo it.
+            # What follows the commit cannot undo it.
             log.error("job.failed_after_it_was_done", exc_info=error)
             return True
         if not isinstance(error, (Exception, Interrupted)):

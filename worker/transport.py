@@ -85,6 +85,10 @@ class Channel(stock.Channel):
     Message = Message
     QoS = QoS
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._kept_clients: dict[bool, Any] = {}
+        super().__init__(*args, **kwargs)
+
     def park(self, queue: str, item: bytes, reason: str, tag: str | None = None) -> None:
         """Park an entry and say so; with its tag, also take it from the unacknowledged.
 
@@ -126,10 +130,15 @@ class Channel(stock.Channel):
         return message
 
     def _create_client(self, asynchronous: bool = False) -> Any:
-        kombu: Any = super()
-        client = kombu._create_client(asynchronous)  # noqa: SLF001 - the one place that every client comes from
-        client.set_response_callback("BRPOP", self._popped)
-        return client
+        # kombu makes four clients for each message, each with a table of all commands. One per pool does.
+        kept = self._kept_clients.get(asynchronous)
+        pool = self.async_pool if asynchronous else self.pool
+        if kept is None or kept.connection_pool is not pool:
+            kombu: Any = super()
+            kept = kombu._create_client(asynchronous)  # noqa: SLF001 - the one place that every client comes from
+            kept.set_response_callback("BRPOP", self._popped)
+            self._kept_clients[asynchronous] = kept
+        return kept
 
     def _popped(self, response: Any, **_: Any) -> Any:
         """Return what BRPOP answered; when that is no message, None, as if the queues were empty."""

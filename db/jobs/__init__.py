@@ -4,12 +4,16 @@ enqueue, enqueue_many   write jobs
 Snooze, Discard         what a task may answer besides being done
 claim …                 run one: see db/jobs/claim.py
 lease, sweep            publish what is due, and again what nobody started: see db/jobs/publish.py
+status, cancel          how a job stands, and that it is not wanted any more
+JobFilter …             what operators see and do: see db/jobs/read.py, stats.py, control.py, many.py and limits.py
 """
 
 from db.jobs.answers import Discard, Snooze
 from db.jobs.claim import Claim, Settled, bury, claim, give_back, retry, snooze
 from db.jobs.claim import cancel as cancel_claimed
+from db.jobs.control import JobStatus, Verb, cancel, status
 from db.jobs.enqueue import JobRequest, enqueue, enqueue_many
+from db.jobs.filter import JobFilter
 from db.jobs.job import ARROWS, ENDED, Job, JobAttempt, JobState
 from db.jobs.kinds import DEFAULT_MAX_ATTEMPTS, JobType, Route, all_declared, declare, declared, keep
 from db.jobs.publish import LEASE_LIMIT, Message, Swept, lease, sweep
@@ -24,8 +28,10 @@ __all__ = [
     "Discard",
     "Job",
     "JobAttempt",
+    "JobFilter",
     "JobRequest",
     "JobState",
+    "JobStatus",
     "JobType",
     "Message",
     "OperatorAction",
@@ -34,8 +40,10 @@ __all__ = [
     "Settled",
     "Snooze",
     "Swept",
+    "Verb",
     "all_declared",
     "bury",
+    "cancel",
     "cancel_claimed",
     "claim",
     "declare",
@@ -47,5 +55,6 @@ __all__ = [
     "lease",
     "retry",
     "snooze",
+    "status",
     "sweep",
 ]

@@ -20,23 +20,37 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 LONGEST_BACKOFF_SECONDS: Final = 600
+LOST: Final = "its worker said nothing until the lease ran out"
 _ERROR_CHARACTERS: Final = 2_000
 
 _MINE: Final = "id = :job_id AND lease_token = :token AND state = 'running'"
 _STOPPED: Final = "(cancel_requested OR expires_at <= statement_timestamp())"
 
-# One statement, so that no crash leaves a row between two states. A row that nobody may run any more ends here.
+# One statement, which is a transaction of its own: no crash leaves a row between two states. A row that nobody may run
+# any more ends here. Nobody waits for the disk, either: a claim that a crash of the server undoes never was, since its
+# token is gone with it, and whatever commits for it later waits for the disk and has this before it.
 _CLAIM: Final = text(f"""
-UPDATE jobs
-   SET state = CASE WHEN {_STOPPED} THEN 'cancelled' WHEN attempt >= max_attempts THEN 'dead' ELSE 'running' END,
-       attempt = CASE WHEN {_STOPPED} OR attempt >= max_attempts THEN attempt ELSE attempt + 1 END,
-       lease_token = CASE WHEN {_STOPPED} OR attempt >= max_attempts THEN NULL ELSE CAST(:token AS uuid) END,
-       lease_until = CASE WHEN {_STOPPED} OR attempt >= max_attempts THEN NULL
-                          ELSE statement_timestamp() + make_interval(secs => :lease_seconds) END,
-       started_at = statement_timestamp()
- WHERE task_id = :task_id AND task = :task
-   AND (state = 'published' OR state = 'running' AND lease_until <= statement_timestamp())
-RETURNING id, state, attempt, max_attempts, args, kwargs""")
+WITH claimed AS (
+  UPDATE jobs
+     SET state = CASE WHEN {_STOPPED} THEN 'cancelled' WHEN attempt >= max_attempts THEN 'dead' ELSE 'running' END,
+         attempt = CASE WHEN {_STOPPED} OR attempt >= max_attempts THEN attempt ELSE attempt + 1 END,
+         lease_token = CASE WHEN {_STOPPED} OR attempt >= max_attempts THEN NULL ELSE CAST(:token AS uuid) END,
+         lease_until = CASE WHEN {_STOPPED} OR attempt >= max_attempts THEN NULL
+                            ELSE statement_timestamp() + make_interval(secs => :lease_seconds) END,
+         started_at = CASE WHEN {_STOPPED} OR attempt >= max_attempts THEN started_at ELSE statement_timestamp() END
+   WHERE task_id = :task_id AND task = :task
+     AND (state = 'published' OR state = 'running' AND lease_until <= statement_timestamp())
+  RETURNING id, state, attempt, max_attempts, args, kwargs,
+            (SELECT was.state = 'running' FROM jobs was WHERE was.id = jobs.id) AS lost),
+told AS (
+  INSERT INTO job_attempts (job_id, attempt, outcome, error)
+  SELECT id, attempt - (state = 'running')::int, 'lost', '{LOST}' FROM claimed WHERE lost
+  UNION ALL
+  SELECT id, attempt, CASE state WHEN 'dead' THEN 'exhausted' ELSE 'cancelled' END,
+         CASE state WHEN 'dead' THEN format('all %s attempts are used up', max_attempts)
+                    ELSE 'cancelled, or expired, before it started' END
+    FROM claimed WHERE state <> 'running')
+SELECT id, state, attempt, max_attempts, args, kwargs, set_config('synchronous_commit', 'off', true) FROM claimed""")
 
 # Full jitter: a random share of a wait that doubles, so that what failed together does not come back together.
 _BACKOFF: Final = f"random() * least({LONGEST_BACKOFF_SECONDS}, power(2, least(attempt, 30) - 1))"
@@ -61,16 +75,14 @@ told AS (
   INSERT INTO job_attempts (job_id, attempt, outcome, error)
   SELECT id, CASE WHEN :counted THEN attempt ELSE attempt + 1 END, :outcome, :error FROM settled WHERE :outcome <> '')
 SELECT state, extract(epoch FROM available_at - statement_timestamp()) AS wait_seconds FROM settled""")
-_TELL: Final = text(
-    "INSERT INTO job_attempts (job_id, attempt, outcome, error) VALUES (:job_id, :attempt, :outcome, :error)"
-)
 
 
 @dataclass(slots=True, eq=False)
 class Claim:
     """One attempt at a job, and the right to commit for it as long as `token` is the row's.
 
-    `stop` is set by the heartbeat: why this attempt should end, since the job was cancelled or belongs to another.
+    `completed` says that `done` is written, in a transaction that may still be about to commit. `stop` is set by the
+    heartbeat: why this attempt should end, since the job was cancelled or belongs to another.
     """
 
     job_id: int
@@ -137,12 +149,14 @@ class Settled:
 def claim(session: Session, task_id: UUID, task: str, lease_seconds: float) -> Claim | None:
     """Take a job for this worker, in a transaction of its own; None when there is nothing to do with this message.
 
+    One statement, so `single_statement()` will do.
+
     It is taken when its message was published, or when the worker that ran it has let its lease run out. It ends
     instead when it was cancelled, is too late, or has used up its attempts, so that a job that kills its worker is not
     run for ever.
 
     Args:
-        session: the caller's; committed before the task starts.
+        session: committed before the task starts.
         task_id: the message's id.
         task: the message's task; a row of another task is not taken.
         lease_seconds: how long the job is this worker's when nobody extends the lease.
@@ -150,13 +164,7 @@ def claim(session: Session, task_id: UUID, task: str, lease_seconds: float) -> C
     token = uuid4()
     told = {"task_id": task_id, "task": task, "token": token, "lease_seconds": lease_seconds}
     row = session.execute(_CLAIM, told).one_or_none()
-    if row is None:
-        return None
-    if row.state != JobState.RUNNING:
-        dead = row.state == JobState.DEAD
-        error = f"all {row.max_attempts} attempts are used up" if dead else "cancelled, or expired, before it started"
-        outcome = "exhausted" if dead else "cancelled"
-        session.execute(_TELL, {"job_id": row.id, "attempt": row.attempt, "outcome": outcome, "error": error})
+    if row is None or row.state != JobState.RUNNING:
         return None
     return Claim(row.id, task_id, task, token, row.attempt, row.max_attempts, row.args, row.kwargs)
 

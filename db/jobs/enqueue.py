@@ -7,6 +7,8 @@ into JSON, and where this process has declared the task its annotations are chec
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -20,13 +22,16 @@ from db.jobs.kinds import declared
 from db.schema import Base
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from uuid import UUID
 
     from sqlalchemy.orm import Session
 
 REFUSED: Final = "HB010"
 """The SQLSTATE of a job that cannot be enqueued; COLUMN names its field, TABLE its task and DETAIL the problem."""
+
+# The escape of NUL, and not a backslash before the text "u0000": backslashes come in pairs.
+_NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 _ENQUEUE_MANY: Final = text("SELECT harbor_enqueue_many_v1(CAST(:jobs AS jsonb))")
 _ENQUEUE: Final = text(
@@ -99,11 +104,11 @@ def enqueue_many(session: Session, jobs: Iterable[JobRequest]) -> list[UUID]:
     Raises:
         InvalidArgument, InvalidJob: as `enqueue` does; the message says which of the jobs it is, counted from 0.
     """
-    told = []
-    for place, request in enumerate(jobs):
-        if not isinstance(request, JobRequest):
-            raise InvalidJob(task="?", field=f"jobs[{place}]", problem="must be a JobRequest")
-        told.append(_written(request).as_json())
+    if not isinstance(jobs, Iterable):
+        raise InvalidJob(task="?", field="jobs", problem="must be a list of JobRequest")
+    told = [_written_at(place, request).as_json() for place, request in enumerate(jobs)]
+    if not told:
+        return []
     with _refusals():
         return list(session.scalars(_ENQUEUE_MANY, {"jobs": f"[{','.join(told)}]"}))
 
@@ -119,23 +124,52 @@ class _Written:
 
     def as_json(self) -> str:
         """Return what `harbor_enqueue_many_v1` takes for one job."""
-        task = json.dumps(self.task)
+        task = _json(self.task)
         return f'{{"task":{task},"args":{self.args},"kwargs":{self.kwargs},"options":{self.options}}}'
+
+
+def _written_at(place: int, request: JobRequest) -> _Written:
+    """Write down one request of a batch; an error says which."""
+    if not isinstance(request, JobRequest):
+        raise InvalidJob(task="?", field=f"jobs[{place}]", problem="must be a JobRequest")
+    try:
+        return _written(request)
+    except InvalidJob as error:
+        raise InvalidJob(**(error.ids | {"field": f"jobs[{place}].{error.ids['field']}"})) from None
+    except InvalidArgument as error:
+        raise InvalidArgument(**(error.ids | {"argument": f"jobs[{place}].{error.ids['argument']}"})) from None
 
 
 def _written(request: JobRequest) -> _Written:
     """Write a request down. Raises InvalidArgument and InvalidJob."""
     if not isinstance(request.task, str):
         raise InvalidJob(task="?", field="task", problem="must be the name of a task")
+    _dumped("?", "task", request.task, {})
+    if not isinstance(request.args, (list, tuple)):
+        raise InvalidJob(task=request.task, field="args", problem="must be a list or a tuple")
+    if not isinstance(request.kwargs, Mapping):
+        raise InvalidJob(task=request.task, field="kwargs", problem="must be a mapping")
     known = declared(request.task)
-    for place, value in enumerate(request.args):
-        if isinstance(value, Base):
-            names = [parameter.name for parameter in known.parameters] if known else []
-            raise InvalidArgument(task=request.task, argument=names[place] if place < len(names) else str(place + 1))
-    for name, value in request.kwargs.items():
+    names = [parameter.name for parameter in known.parameters] if known else []
+    placed = {names[n] if n < len(names) else str(n + 1): value for n, value in enumerate(request.args)}
+    for name, value in (*placed.items(), *request.kwargs.items()):
         if isinstance(value, Base):
             raise InvalidArgument(task=request.task, argument=name)
-    options = {
+    options = {name: value for name, value in _options(request).items() if value is not None}
+    written = _Written(
+        request.task,
+        _dumped(request.task, "args", request.args, placed),
+        _dumped(request.task, "kwargs", dict(request.kwargs), request.kwargs),
+        _dumped(request.task, "options", options, options),
+    )
+    if known is not None and not known.plain:
+        # What SQL checks are JSON's types; the rest of an annotation only Python knows.
+        known.bind(json.loads(written.args), json.loads(written.kwargs))
+    return written
+
+
+def _options(request: JobRequest) -> dict[str, Any]:
+    return {
         "delay": _seconds(request, "delay", request.delay),
         "at": _moment(request),
         "priority": request.priority,
@@ -144,16 +178,6 @@ def _written(request: JobRequest) -> _Written:
         "max_attempts": request.max_attempts,
         "expires": _seconds(request, "expires", request.expires),
     }
-    written = _Written(
-        request.task,
-        _dumped(request, "args", request.args),
-        _dumped(request, "kwargs", request.kwargs) if request.kwargs else "{}",
-        _dumped(request, "options", {name: value for name, value in options.items() if value is not None}),
-    )
-    if known is not None and not known.plain:
-        # What SQL checks are JSON's types; the rest of an annotation only Python knows.
-        known.bind(json.loads(written.args), json.loads(written.kwargs))
-    return written
 
 
 def _seconds(request: JobRequest, name: str, value: timedelta | float | None) -> float | None:
@@ -174,32 +198,33 @@ def _moment(request: JobRequest) -> str | None:
     return request.at.isoformat()
 
 
-def _dumped(request: JobRequest, name: str, value: Any) -> str:
-    """Return JSON, or say which argument is none. PostgreSQL's jsonb cannot hold the character NUL."""
+def _dumped(task: str, field_: str, value: Any, parts: Mapping[str, Any]) -> str:
+    """Return JSON, or say which of its parts is none."""
     try:
-        dumped = json.dumps(value, allow_nan=False, separators=(",", ":"))
-    except (TypeError, ValueError, RecursionError) as error:
-        where = _culprit(request) or name
-        raise InvalidJob(task=request.task, field=where, problem=f"is not JSON: {error}") from None
-    if "\\u0000" in dumped and "\0" in str(json.loads(dumped)).replace("\\x00", "\0"):
-        raise InvalidJob(task=request.task, field=_culprit(request, nul=True) or name, problem="holds a NUL character")
-    return dumped
-
-
-def _culprit(request: JobRequest, *, nul: bool = False) -> str | None:
-    """Return the name of the first argument or option that cannot be written down."""
-    known = declared(request.task)
-    names = [parameter.name for parameter in known.parameters] if known else []
-    places = {names[place] if place < len(names) else str(place + 1): v for place, v in enumerate(request.args)}
-    keys = {"dedupe_key": request.dedupe_key, "ordering_key": request.ordering_key}
-    for name, value in (places | dict(request.kwargs) | keys).items():
+        return _json(value)
+    except ValueError as error:
+        culprit, problem = field_, str(error)
+    for name, part in parts.items():
         try:
-            dumped = json.dumps(value, allow_nan=False)
-        except (TypeError, ValueError, RecursionError):
-            return str(name)
-        if nul and "\\u0000" in dumped:
-            return str(name)
-    return None
+            _json(part)
+        except ValueError as error:
+            culprit, problem = str(name), str(error)
+            break
+    raise InvalidJob(task=task, field=culprit, problem=problem)
+
+
+def _json(value: Any) -> str:
+    """Return what jsonb can hold, which is a little less than JSON. Raises ValueError, which says the problem."""
+    try:
+        dumped = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+        dumped.encode()
+    except UnicodeEncodeError:
+        raise ValueError("holds half a character") from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"is not JSON: {error}") from None
+    if "\\u0000" in dumped and _NUL.search(dumped):
+        raise ValueError("holds a NUL character")
+    return dumped
 
 
 @contextmanager

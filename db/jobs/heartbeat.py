@@ -9,7 +9,8 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from psycopg.errors import LockNotAvailable
@@ -67,14 +68,15 @@ class Heartbeat:
             yield
         finally:
             with self._changing:
-                del self._claims[claim]
-                # It may have been told to stop a moment ago, and must not stumble over that after the block.
-                _raise_in(thread_id, None)
+                self._claims.pop(claim, None)
+                stopped = claim.stop is not None
+            if stopped:
+                _let_it_arrive()
 
     def _run(self) -> None:
         while not self._ended.wait(self._lease_seconds / BEATS_PER_LEASE):
             with self._changing:
-                claims = [claim for claim in self._claims if claim.stop is None]
+                claims = list(self._claims)
             for claim in claims:
                 self._beat(claim)
 
@@ -93,16 +95,26 @@ class Heartbeat:
 
     def _stop(self, claim: Claim, reason: type[JobCancelled | JobLeaseLost]) -> None:
         with self._changing:
-            thread_id = self._claims.get(claim)
             # A job that has just completed is not running any more, which is no reason to stop anybody.
-            if thread_id is not None and not claim.completed:
+            if claim in self._claims and not claim.completed:
                 claim.stop = reason
-                _raise_in(thread_id, Interrupted)
+                # It is forgotten here: the thread may be told at the very moment at which it leaves the block.
+                _raise_in(self._claims.pop(claim), Interrupted)
 
 
-def _raise_in(thread_id: int, kind: type[BaseException] | None) -> None:
-    """Let a thread raise at its next bytecode, or take that back. A call into C is over first."""
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread_id), ctypes.py_object(kind) if kind else None)
+def _raise_in(thread_id: int, kind: type[BaseException]) -> None:
+    """Let a thread raise at its next call or jump. A call into C is over first."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread_id), ctypes.py_object(kind))
+
+
+def _let_it_arrive() -> None:
+    """Let what this thread was told to raise, and has not raised yet, arrive here and not after the block.
+
+    Taking it back instead would leave Python 3.11 looking for it at every call for ever: a profiler then never returns.
+    """
+    with suppress(Interrupted):
+        for _ in range(3):
+            time.sleep(0)
 
 
 _owned: Heartbeat | None = None

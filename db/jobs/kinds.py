@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 DEFAULT_MAX_ATTEMPTS: Final = 20
 """Outlasts a failover: with full jitter and at most ten minutes between two, twenty attempts take about an hour."""
 
+_OPTIONS: Final = frozenset(
+    {"session", "task", "delay", "at", "priority", "dedupe_key", "ordering_key", "max_attempts", "expires"}
+)
 _ANY: Final = ("array", "boolean", "null", "number", "object", "string")
 _JSON_TYPES: Final[dict[Any, tuple[str, ...]]] = {
     bool: ("boolean",),
@@ -141,6 +144,8 @@ class Declared:
         return create_model(self.task, __config__=config, **fields)
 
     def _parameter(self, told: inspect.Parameter) -> Parameter:
+        if told.name in _OPTIONS:
+            raise InvalidTask(task=self.task, problem=f"has the parameter {told.name}, which is an option of every job")
         if told.kind not in {told.POSITIONAL_OR_KEYWORD, told.KEYWORD_ONLY}:
             raise InvalidTask(task=self.task, problem=f"must name each parameter and take it by name, unlike {told}")
         return Parameter(

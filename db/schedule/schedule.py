@@ -1,4 +1,4 @@
-"""Periodic jobs: what is due when, kept in the database."""
+"""What a schedule and its ticks are in the database: two tables, of which the second remembers every due time."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from db.schema import Base, created_at
 class Schedule(Base):
     """One periodic job: every so many seconds, counted from the Unix epoch, or by a crontab in its time zone.
 
-    `last_due_at` is the newest tick that was decided. `source` is `code` for what celeryconfig declares, and `operator`
-    for what was added at run time. `options` are those of `enqueue`.
+    Every due time up to `last_due_at`, or while that is empty up to `created_at`, has been decided. `last_task_id` is
+    the job of the newest tick that made one. `source` is `code` for what celeryconfig declares, and `operator` for what
+    was added at run time. `options` are those of `enqueue`.
     """
 
     __tablename__ = "schedules"
@@ -44,6 +45,7 @@ class Schedule(Base):
     paused: Mapped[bool] = mapped_column(server_default=text("false"))
     source: Mapped[str]
     last_due_at: Mapped[datetime | None]
+    last_task_id: Mapped[UUID | None]
     created_at: Mapped[created_at]
 
 
