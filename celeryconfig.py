@@ -149,8 +149,8 @@ beat_max_loop_interval = 1
 beat_enable_remote_control = True
 beat_remote_control_max_tick_age = 60
 beat_schedule = {
-    # `options` are those of `enqueue` and the schedule's policies. Sweeps may overlap, each taking what others leave: one
-    # that is lost holds up nobody. `expires` bounds how many wait while no worker runs.
+    # `options` are those of `enqueue` and the schedule's policies. Sweeps may overlap, each taking what others leave:
+    # one that is lost holds up nobody. `expires` bounds how many wait while no worker runs.
     "reservations-expire": {
         "task": "reservations.expire",
         "schedule": 5.0,
