@@ -180,3 +180,23 @@ def replace_in_function(name: str, guard: str, instead: str) -> None:
         source = str(session.execute(statement, {"name": name}).scalar_one())
         assert source.count(guard) == 1, f"{name} no longer says {guard!r} once"
         session.connection().exec_driver_sql(source.replace(guard, instead))
+
+
+def fill(count: int, state: str, *, task: str = "sample.count", ended_ago: str = "0 s", attempts: int = 0) -> None:
+    """Write many jobs in a state at once, each a millisecond older than the next, with so many failed attempts."""
+    statement = text("""
+WITH filled AS (
+  INSERT INTO jobs (task_id, task, queue, priority, args, kwargs, state, available_at, attempt, max_attempts,
+                    published_at, publish_count, started_at, finished_at, lease_token, lease_until, created_at)
+  SELECT harbor_uuid7(), :task, 'default', 6, '[]', '{}', :state, at, 1, 20,
+         at, 1, at, CASE WHEN :state IN ('done', 'dead', 'cancelled') THEN at END,
+         CASE WHEN :state = 'running' THEN gen_random_uuid() END,
+         CASE WHEN :state = 'running' THEN statement_timestamp() + interval '1 hour' END, at
+    FROM generate_series(1, :count) AS n,
+         LATERAL (SELECT statement_timestamp() - CAST(:ago AS interval) - (:count - n) * interval '1 ms' AS at) m
+  RETURNING id)
+INSERT INTO job_attempts (job_id, attempt, outcome, error)
+SELECT id, 1, 'failed', 'because' FROM filled, generate_series(1, :attempts)""")
+    told = {"count": count, "state": state, "task": task, "ago": ended_ago, "attempts": attempts}
+    with transaction() as session:
+        session.execute(statement, told)

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any, Final, Literal, Union, get_args, get_origin
 
 import tasks
-from db.errors import InvalidTask
 from db.jobs import all_declared
 
 if typing.TYPE_CHECKING:
@@ -102,9 +101,6 @@ def _function(declared: Declared) -> str:
     verb = declared.task.partition(".")[2]
     name = f"{verb}_" if keyword.iskeyword(verb) else verb
     hints = typing.get_type_hints(declared.function)
-    taken = [parameter.name for parameter in declared.parameters if parameter.name in {*_OPTIONS, "task"}]
-    if taken:
-        raise InvalidTask(task=declared.task, problem=f"must not call a parameter {taken[0]}, as every job's option is")
     by_place = [_told(each.name, hints, each.required) for each in declared.parameters if each.kind == "positional"]
     by_name = [_told(each.name, hints, each.required) for each in declared.parameters if each.kind == "keyword"]
     options = [f"{option}: {hint} = None" for option, hint in _OPTIONS.items()]

@@ -21,6 +21,7 @@ COMMANDS = [
     "up",
     "worker",
     "beat",
+    "relay",
     "flower",
     "db",
     "db upgrade",
@@ -38,6 +39,12 @@ COMMANDS = [
     "inventory receive",
     "inventory adjust",
     "inventory reconcile",
+    "jobs",
+    *(f"jobs {verb}" for verb in ("list", "show", "retry", "cancel", "bury", "stats", "watch")),
+    "queues",
+    *(f"queues {verb}" for verb in ("list", "pause", "resume", "limit")),
+    "schedule",
+    *(f"schedule {verb}" for verb in ("list", "add", "remove", "pause", "resume", "run-now")),
 ]
 SLOW = ["alembic", "celery", "pydantic", "psycopg", "rich.table", "sqlalchemy", "stack"]
 

@@ -97,9 +97,9 @@ def test_a_worker_killed_in_the_middle_of_a_long_sweep_is_finished_by_another(
     many_due(_MANY_HOLDS, dict.fromkeys(variant_ids[:2], 1))
     working = broker.environ({**environ, "HARBOR_WORKER_POOL": "expiry"})
     command = [program("celery"), "-A", "worker", "worker", "--concurrency", "1", "-Q", "expiry"]
-    beat = [program("celery"), "-A", "worker", "beat", "-s", str(tmp_path / "beat")]
+    beat, relay = [program("celery"), "-A", "worker", "beat"], [program("harbor"), "relay"]
 
-    with process(beat, working, tmp_path / "beat.log") as ticking:
+    with process(beat, working, tmp_path / "beat.log") as ticking, process(relay, working, tmp_path / "relay.log"):
         with process(command, working, tmp_path / "first.log") as first:
             wait_until(lambda: _states().get("expired", 0) > 0, _SWEEP_SECONDS, first, ticking)
             first.kill_group()
