@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+# Whole files of tests side by side, each in the order that tests/conftest.py gives them.
+SIDE_BY_SIDE := --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help up demo test test-servers check lint types imports migrations compose bench chaos lock clean
@@ -23,12 +25,12 @@ demo: $(STAMP) ## Replay a shop's orders through the whole system, with a fault,
 	$(BIN)/python -m demo
 
 test: $(STAMP) ## Run the tests; they start their own PostgreSQL and Valkey
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 test-servers: $(STAMP) ## Run the tests on Debian's PostgreSQL (15 or newer) and Redis, installed if need be
 	@.ci/install postgresql redis-server redis-tools chromium fonts-dejavu-core pgbouncer
 	@HARBOR_STACK_SERVERS=debian $(BIN)/python -m stack true
-	HARBOR_STACK_SERVERS=debian $(BIN)/python -m pytest
+	HARBOR_STACK_SERVERS=debian $(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 # The tests last: what was skipped, and why, is the end of the output.
 check: lint types imports migrations compose test ## Everything that CI runs

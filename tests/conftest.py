@@ -1,4 +1,8 @@
-"""Every test that touches a server touches a real one: one stack per run, one database per test, cloned from one."""
+"""Every test that touches a server touches a real one: one stack per process, one database per test, cloned from one.
+
+`make test` runs files of tests side by side in several processes (pytest-xdist), each with a stack of its own, so that
+no test meets another's databases, messages or connections.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +21,34 @@ import stack
 from db import engine
 from db.session import transaction
 from db.settings import settings
+from stack.binaries import URL_VARIABLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sqlalchemy import URL
+
+_MOST_PROCESSES = 8  # More would wait for the longest file; each has a PostgreSQL to start.
+_QUICK = {"db", "tasks", "unit"}
+"""Folders whose files take seconds each; most others start workers, servers or whole shops."""
+
+
+@pytest.hookimpl(optionalhook=True)  # There is none to be asked when pytest-xdist is switched off.
+def pytest_xdist_auto_num_workers() -> int:
+    """Say how many processes `-n auto` is: one more than cores, since a test often waits for what it has started.
+
+    Servers of the environment would be shared, and nothing keeps two processes there from taking the same empty Redis
+    database: then the tests run in this process, one after another.
+    """
+    if any(os.environ.get(name) for name in URL_VARIABLES):
+        return 0
+    return min((os.cpu_count() or 1) + 1, _MOST_PROCESSES)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Side by side, begin with the long files, so that no process has one left when the others are done."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.path.parent.name in _QUICK)
 
 
 @pytest.fixture(scope="session")
