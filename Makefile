@@ -21,7 +21,7 @@ $(STAMP): requirements/dev.txt
 up: $(STAMP) ## Run everything on this machine: servers, workers, Beat, Flower
 	$(BIN)/harbor up
 
-demo: $(STAMP) ## Replay a shop's orders through the whole system, with a fault, and check the books
+demo: $(STAMP) ## Replay a shop's orders through the whole system, with faults, and check the books
 	$(BIN)/python -m demo
 
 test: $(STAMP) ## Run the tests; they start their own PostgreSQL and Valkey

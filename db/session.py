@@ -20,6 +20,8 @@ from db.statements import TaskScope, current
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from sqlalchemy import Connection
+
 
 @contextmanager
 def task_scope(task: str, *, repeatable: bool) -> Iterator[TaskScope]:
@@ -74,8 +76,8 @@ def transaction() -> Iterator[Session]:
 
 
 @contextmanager
-def single_statement() -> Iterator[Session]:
-    """Yield a session in which each statement commits by itself: two round trips fewer for one that is all there is.
+def single_statement() -> Iterator[Connection]:
+    """Yield a connection on which each statement commits by itself: two round trips fewer for one that is all there is.
 
     Behind a pooler it is a transaction like any other, since its time limits are set at its beginning. It is never a
     task's own, and completes no job.
@@ -83,9 +85,11 @@ def single_statement() -> Iterator[Session]:
     Raises:
         SettingsError: HARBOR_DATABASE_URL is missing or malformed.
     """
-    options = {} if settings().database_pooler == "transaction" else {"isolation_level": "AUTOCOMMIT"}
-    with Session(engine.engine().execution_options(**options), expire_on_commit=False) as session, session.begin():
-        yield session
+    with engine.engine().connect() as connection:
+        if settings().database_pooler == "none":
+            connection.execution_options(isolation_level="AUTOCOMMIT")
+        with connection.begin():
+            yield connection
 
 
 @contextmanager

@@ -11,11 +11,13 @@ import time
 from collections import defaultdict
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 import psycopg
 from psycopg.pq import TransactionStatus
 from sqlalchemy import event
+from sqlalchemy.dialects import postgresql
 
 from db.log import one_line, warn
 from db.settings import settings
@@ -23,7 +25,7 @@ from db.settings import settings
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sqlalchemy import Engine
+    from sqlalchemy import Connection, CursorResult, Engine, TextClause
 
     from db.jobs.claim import Claim
 
@@ -123,6 +125,20 @@ def watch(engine: Engine) -> None:
     event.listen(engine, "connect", _get_ready)
     event.listen(engine, "do_execute", _execute)
     event.listen(engine, "do_executemany", _executemany)
+
+
+def send_as_it_is(connection: Connection, statement: TextClause, values: dict[str, Any]) -> CursorResult[Any]:
+    """Send a statement that is sent for every job, past SQLAlchemy's own preparations, which take longer than the rest.
+
+    Rows have what the driver makes of them, which for all types here is what SQLAlchemy would make of them, too.
+    """
+    return connection.exec_driver_sql(_compiled(statement), values)
+
+
+@lru_cache
+def _compiled(statement: TextClause) -> str:
+    dialect: Any = postgresql.psycopg.dialect
+    return str(statement.compile(dialect=dialect()))
 
 
 def _connect(_dialect: object, _record: object, places: list[Any], words: dict[str, Any]) -> TimedConnection:

@@ -39,17 +39,20 @@ def main(
         bool, typer.Option("--stay", help="Keep everything running after the books are checked, until Ctrl-C.")
     ] = False,
 ) -> None:
-    """Replay a shop's orders through the whole of Harbor, kill a worker midway, and check the books.
+    """Replay a shop's orders through the whole of Harbor, with faults, and check the books.
 
-    Real PostgreSQL, Redis, Celery workers, Beat and Flower serve eight shoppers who want more than there is. Each order
-    reserves its lines for 3 seconds, all or nothing; then 70 % pay, 10 % give the hold back and 20 % walk away. At the
-    end nothing may be oversold, and every abandoned hold must have come back.
+    Real PostgreSQL, Redis, Celery workers, relays, Beats and Flower serve eight shoppers who want more than there is.
+    Each order reserves its lines for 3 seconds, all or nothing; then 70 % pay, 10 % give the hold back and 20 % walk
+    away. Each payment enqueues a follow-up in its own transaction. On the way Redis is emptied, a worker, a relay and a
+    Beat are killed, and PostgreSQL is restarted. At the end nothing may be oversold, every abandoned hold must have
+    come back, every follow-up must have been done once, and no tick may be missing.
 
     FILE is CSV in UTF-8 with a header and the columns order_id, sku, qty, ordered_at and unit_price, one row per order
     line. A negative qty is a return; a row that makes no sense is counted and named. Any shop's export will do.
 
     The servers are started for the demo and removed after it. When HARBOR_DATABASE_URL, HARBOR_BROKER_URL and
-    HARBOR_CACHE_URL are set, those are used instead: in a new database, and with a broker that no other Harbor uses.
+    HARBOR_CACHE_URL are set, those are used instead: in a new database, and with a broker that no other Harbor uses;
+    then PostgreSQL is not restarted, and of Redis only the broker's database is emptied.
 
     Exit code 0: the books are right. 1: they are not, or something did not start. 2: FILE cannot be replayed.
     """
@@ -105,6 +108,7 @@ def _tell(report: Report, json: Path | None) -> None:
             console.print(f"[red]{escape(problem)}[/]", highlight=False)
     else:
         console.print("[green]Nothing was oversold, and every abandoned hold came back.[/]")
+        console.print("[green]Every job was done once, and no tick is missing.[/]")
     if json is not None:
         report.write(json)
 

@@ -47,6 +47,11 @@ class Agenda:
             self._closed = True
             self._changed.notify_all()
 
+    @property
+    def closed(self) -> bool:
+        """Return whether everybody is to go home."""
+        return self._closed
+
     def deeds(self) -> Iterator[Deed]:
         """Yield deeds as they fall due, until none is left and no deed that is being done can bring another."""
         while (deed := self._take()) is not None:

@@ -15,7 +15,10 @@ from db import engine, inventory
 from db.session import snapshot
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
+
+    from demo.ledger import Window
 
 _GONE_SECONDS: Final = 10
 _POLL_SECONDS: Final = 0.05
@@ -25,17 +28,24 @@ _POLL_SECONDS: Final = 0.05
 class Pulse:
     """How things stand at this moment: holds that are open, the units in them, and holds that have expired.
 
-    `lag_seconds` is how long the oldest hold whose time is over has been waiting to be closed.
+    `lag_seconds` is how long the oldest hold whose time is over has been waiting to be closed. Jobs are those of all
+    tasks, and `ticks` those of all schedules that made a job.
     """
 
     open_holds: int = 0
     held_units: int = 0
     expired_holds: int = 0
     lag_seconds: float = 0.0
+    jobs_done: int = 0
+    jobs_waiting: int = 0
+    ticks: int = 0
 
 
 _PULSE = text("""
 SELECT (SELECT count(*) FROM stock_reservations WHERE state = 'expired') AS expired_holds,
+       (SELECT count(*) FROM jobs WHERE state = 'done') AS jobs_done,
+       (SELECT count(*) FROM jobs WHERE finished_at IS NULL) AS jobs_waiting,
+       (SELECT count(*) FROM schedule_ticks WHERE task_id IS NOT NULL) AS ticks,
        count(*) AS open_holds,
        coalesce(sum(l.units), 0)::bigint AS held_units,
        coalesce(greatest(0, extract(epoch FROM statement_timestamp() - min(r.expires_at))), 0)::float8 AS lag_seconds
@@ -71,7 +81,7 @@ class Audit:
         unreconciled_variants: Variants that break the invariant of `inventory.reconcile`.
         deadlocks: That PostgreSQL broke up in this database since it was made.
         lag_p50_s, lag_p99_s: Seconds from the end of a hold's time to its closing, of the holds that no fault met.
-        lag_p99_fault_s: The same of those that were due during the fault; None when there was none.
+        lag_p99_fault_s: The same of those that were due during a fault; None when there was none.
     """
 
     holds: int
@@ -118,24 +128,33 @@ SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY lag) FILTER (WHERE NOT met) A
        percentile_disc(0.99) WITHIN GROUP (ORDER BY lag) FILTER (WHERE NOT met) AS lag_p99_s,
        percentile_disc(0.99) WITHIN GROUP (ORDER BY lag) FILTER (WHERE met) AS lag_p99_fault_s
   FROM (SELECT extract(epoch FROM resolved_at - expires_at)::float8 AS lag,
-               coalesce(expires_at <= CAST(:ends AS timestamptz) AND resolved_at >= CAST(:begins AS timestamptz),
-                        false) AS met
+               EXISTS (
+                 SELECT FROM unnest(CAST(:begins AS timestamptz[]), CAST(:ends AS timestamptz[])) AS fault(begins, ends)
+                  WHERE expires_at <= fault.ends AND resolved_at >= fault.begins) AS met
           FROM stock_reservations WHERE state = 'expired') AS expired
 """)
 
 
-def audit(fault: tuple[datetime, datetime] | None) -> Audit:
-    """Check the books, all sums in one snapshot. `fault` is the time in which a worker was missing."""
+def audit(faults: Sequence[Window]) -> Audit:
+    """Check the books, all sums in one snapshot. `faults` are the times in which something was wrong."""
     broken = inventory.reconcile().broken
-    begins, ends = fault or (None, None)
+    met = {"begins": [begins for begins, _ in faults], "ends": [ends for _, ends in faults]}
     with snapshot() as session:
         found = [
             session.execute(_ENDINGS),
             session.execute(_UNITS),
-            session.execute(_LAGS, {"begins": begins, "ends": ends}),
+            session.execute(_LAGS, met),
         ]
         sums = {key: value for result in found for key, value in result.one()._mapping.items()}  # noqa: SLF001
     return Audit(**sums, unreconciled_variants=len(broken), deadlocks=deadlocks())
+
+
+def sessions(application_name: str) -> int:
+    """Return how many connections to this database the processes of this name have."""
+    with snapshot() as session:
+        counted = text("""SELECT count(*) FROM pg_stat_activity
+                           WHERE datname = current_database() AND application_name = :name""")
+        return int(session.execute(counted, {"name": application_name}).scalar_one())
 
 
 def deadlocks() -> int:

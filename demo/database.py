@@ -17,7 +17,7 @@ from sqlalchemy.engine import make_url
 from db import engine
 from db.settings import settings
 from demo.errors import DemoError
-from demo.processes import ROOT
+from demo.process import ROOT
 from demo.shoppers import SHOPPERS
 
 if TYPE_CHECKING:

@@ -1,99 +1,37 @@
-"""The processes of a real Harbor, started for one demo: a worker per pool, Beat and Flower, each with a log file.
+"""The processes of a real Harbor, started for one demo: workers, relays, Beats and Flower, each with a log file.
 
-Promise: each runs in a session of its own, so that a Ctrl-C in the terminal reaches the demo alone, which then stops
-them; none of them, nor a child of one, is left behind, whatever ends the demo (cli/child.py sees to a SIGKILL, on
-Linux). `cli.children` keeps programs alive; here one has to die and come back when the demo says so.
+Promise: entered, all of them have been started and answer; left, none runs any more.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
 import secrets
 import signal
 import socket
-import subprocess
-import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from kombu.exceptions import OperationalError
 
-from db.settings import POOLS
+from demo import audit, tasks
 from demo.errors import DemoError
+from demo.process import Process
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from pathlib import Path
     from types import TracebackType
     from typing import Self
 
-ROOT: Final = Path(__file__).resolve().parent.parent
 HOST: Final = "127.0.0.1"
-START_SECONDS: Final = 60
+START_SECONDS: Final = 90
 STOP_SECONDS: Final = 10  # A warm shutdown waits for a sweep, which takes at most 4 s.
 PING_SECONDS: Final = 0.5
-LOG_TAIL_CHARACTERS: Final = 1_500
+POLL_SECONDS: Final = 0.1
 
-
-class Process:
-    """One command of `harbor`. Start it from the main thread: the kernel ends it with the thread that started it."""
-
-    def __init__(
-        self,
-        name: str,
-        arguments: Sequence[str],
-        log: Path,
-        *,
-        stop_signal: signal.Signals = signal.SIGTERM,
-        environ: Mapping[str, str] | None = None,
-    ) -> None:
-        self.name = name
-        self._arguments = arguments
-        self._stop_signal = stop_signal
-        self._environ = {**os.environ, **(environ or {})}
-        self._log = log
-        self._popen: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Start the program, or start it again after its end."""
-        with self._log.open("ab") as log:
-            self._popen = subprocess.Popen(
-                [sys.executable, "-m", "cli.child", str(os.getpid()), *self._arguments],
-                cwd=ROOT,
-                env=self._environ,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-
-    @property
-    def crashed(self) -> bool:
-        """Return whether the program has ended and nobody here asked for it."""
-        return self._popen is not None and self._popen.poll() is not None
-
-    def ask_to_stop(self) -> None:
-        """Ask the program to end; `end` sees to it."""
-        if self._popen is not None:
-            self._popen.send_signal(self._stop_signal)
-
-    def end(self, patience_seconds: float = 0) -> None:
-        """Wait so long for the program to end, then kill it and whatever it started, with SIGKILL."""
-        if self._popen is None:
-            return
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._popen.wait(patience_seconds)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._popen.pid, signal.SIGKILL)
-        self._popen.wait()
-        self._popen = None
-
-    def failed(self, problem: str) -> DemoError:
-        """Return the error that says what is wrong with this program, with the end of its log."""
-        tail = self._log.read_text(errors="replace")[-LOG_TAIL_CHARACTERS:].strip()
-        return DemoError(f"{self.name} {problem}; its log ends:\n{tail}")
+# Two of each that the faults or the shoppers lean on; two cores are shared with PostgreSQL and the shoppers.
+WORKERS: Final = ("default-1", "default-2", "expiry-1", "expiry-2", "bulk-1")
+RELAYS = BEATS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +56,9 @@ class Crew:
         self.flower_access = Access(f"http://{HOST}:{port}", "harbor", secrets.token_urlsafe(12))
         self._name = name
         self._port = port
-        self.workers = {pool: self._worker(pool, logs) for pool in POOLS}
-        self.beat = Process("Beat", ["beat", "--schedule", str(logs / "beat-schedule")], logs / "beat.log")
+        self.workers = {each: self._worker(each, logs) for each in WORKERS}
+        self.relays = [Process(f"relay {n}", ["relay"], logs / f"relay-{n}.log") for n in range(1, RELAYS + 1)]
+        self.beats = [Process(f"Beat {n}", ["beat"], logs / f"beat-{n}.log") for n in range(1, BEATS + 1)]
         flower = {
             "HARBOR_FLOWER_ADDRESS": HOST,
             "HARBOR_FLOWER_PORT": str(port),
@@ -130,11 +69,17 @@ class Crew:
         # Asked politely, Flower takes more than ten seconds, and it has nothing to lose.
         self.flower = Process("Flower", ["flower"], logs / "flower.log", stop_signal=signal.SIGKILL, environ=flower)
 
-    def _worker(self, pool: str, logs: Path) -> Process:
-        # One child each: two cores are shared with PostgreSQL and the shoppers.
-        options = ["--pool", pool, "--concurrency", "1", "--", "--hostname", self._node(pool)]
+    def _worker(self, name: str, logs: Path) -> Process:
+        pool = name.partition("-")[0]
+        options = ["--pool", pool, "--concurrency", "1"]
+        celery_options = ["--hostname", self._node(name), "--include", tasks.__name__]
         # On SIGTERM an idle worker takes 25 s, which is for rolling updates.
-        return Process(f"the {pool} worker", ["worker", *options], logs / f"{pool}.log", stop_signal=signal.SIGINT)
+        return Process(
+            f"worker {name}",
+            ["worker", *options, "--", *celery_options],
+            logs / f"{name}.log",
+            stop_signal=signal.SIGINT,
+        )
 
     def __enter__(self) -> Self:
         try:
@@ -169,24 +114,42 @@ class Crew:
             if process.crashed:
                 raise process.failed("ended by itself")
 
-    def ready(self, *pools: str) -> bool:
-        """Return whether the workers of these pools answer now."""
-        return len(pinged([self._node(pool) for pool in pools])) == len(pools)
+    def ready(self, *workers: str) -> bool:
+        """Return whether these workers answer now."""
+        return len(pinged([self._node(name) for name in workers])) == len(workers)
+
+    def relays_ready(self) -> bool:
+        """Return whether every relay has come to the database; each keeps one connection."""
+        return audit.sessions("harbor-relay") >= RELAYS
+
+    def beats_ready(self) -> bool:
+        """Return whether every Beat has come to the database; each keeps one connection."""
+        return audit.sessions("harbor-beat") >= BEATS
 
     @property
     def _all(self) -> list[Process]:
-        return [*self.workers.values(), self.beat, self.flower]
+        return [*self.workers.values(), *self.relays, *self.beats, self.flower]
 
-    def _node(self, pool: str) -> str:
-        return f"{pool}@{self._name}"
+    def _node(self, name: str) -> str:
+        return f"{name}@{self._name}"
 
     def _wait_until_up(self) -> None:
         deadline = time.monotonic() + START_SECONDS
-        while not (self.ready(*self.workers) and self._flower_listens()):
+        while missing := self._missing():
             self.check()
             if time.monotonic() > deadline:
-                silent = [process for pool, process in self.workers.items() if not self.ready(pool)]
-                raise (silent or [self.flower])[0].failed(f"did not answer within {START_SECONDS} s")
+                raise missing.failed(f"did not answer within {START_SECONDS} s")
+            time.sleep(POLL_SECONDS)
+
+    def _missing(self) -> Process | None:
+        """Return one of the processes that are not up, if there is any."""
+        if not self.ready(*self.workers):
+            return next((process for name, process in self.workers.items() if not self.ready(name)), None)
+        if not self.relays_ready():
+            return self.relays[-1]
+        if not self.beats_ready():
+            return self.beats[-1]
+        return None if self._flower_listens() else self.flower
 
     def _flower_listens(self) -> bool:
         try:

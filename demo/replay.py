@@ -1,4 +1,4 @@
-"""One demo from the first server to the last number: start, replay with a fault, wait for the holds, do the books."""
+"""One demo from the first server to the last number: start, replay with faults, wait for what is open, do the books."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from sqlalchemy.exc import DBAPIError
+
 import stack
 from db.session import transaction
-from demo import audit, database
+from demo import audit, database, faults, ledger
 from demo.catalogue import open_shop
 from demo.errors import DemoError
-from demo.fault import Fault
+from demo.faults import Faults
 from demo.processes import Crew, pinged
 from demo.report import Report
 from demo.shoppers import HOLD, Shoppers
+from demo.survive import is_lost
 from demo.view import Frame, View
 
 if TYPE_CHECKING:
@@ -28,16 +31,18 @@ if TYPE_CHECKING:
 
     from demo.trace import Trace
 
-# At this pace a laptop's two cores are busy and not overloaded; a small trace is over sooner, but not before the worker
-# that is killed midway is back, and a large one is at least given the time in which one can watch it.
+# At this pace a laptop's two cores are busy and not overloaded; a small trace is over sooner, but not before all that
+# was killed is back, and a large one is at least given the time in which one can watch it.
 SECONDS_PER_ORDER: Final = 0.4
-WINDOW_SECONDS: Final = (5.0, 40.0)
+WINDOW_SECONDS: Final = (5.0, 60.0)
 
 FRAME_SECONDS: Final = 0.25
 NOTICE_SECONDS: Final = 1.0  # The stack looks at its servers every quarter of a second.
 PULSE_SECONDS: Final = 1.0
-# The hold, a tick, and a worker that is still starting.
-EXPIRY_DEADLINE_SECONDS: Final = HOLD.total_seconds() + 30
+# The hold, a tick, a lease that runs out, and a worker that is still starting.
+END_DEADLINE_SECONDS: Final = HOLD.total_seconds() + 40
+# A Beat that could not reach the database looks again after 5 s at the latest.
+TICK_DEADLINE_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,7 @@ class Demo:
             servers = house.enter_context(stack.running())
             house.enter_context(_blaming(servers))
             url = house.enter_context(database.fresh(servers.environ, keep=self._script.stay))
+            ledger.prepare()
             with transaction() as session:
                 variant_ids = open_shop(session, self._script.trace, self._script.seed)
             logs = Path(house.enter_context(tempfile.TemporaryDirectory(prefix="harbor-demo-")))
@@ -85,56 +91,63 @@ class Demo:
         # Messages do not say which database they are for: another Harbor's workers would sweep theirs for our ticks.
         if others := pinged():
             raise DemoError(f"{', '.join(others)} already work for HARBOR_BROKER_URL: give the demo a Redis of its own")
-        self._say("starting three workers, Beat and Flower")
+        self._say("starting five workers, two relays, two Beats and Flower")
         return Crew(url.database or "", logs)
 
     def _replay(self, servers: stack.Stack, crew: Crew, variant_ids: dict[str, int]) -> Report:
         trace = self._script.trace
         least, most = WINDOW_SECONDS
         window_seconds = max(least, min(most, len(trace.orders) * SECONDS_PER_ORDER))
-        fault = Fault(crew)
+        wrong = Faults(faults.of(crew, servers))
         with Shoppers(trace, variant_ids, seed=self._script.seed, window_seconds=window_seconds) as shoppers:
-            self._watch(shoppers, servers, crew, fault)
+            self._watch(shoppers, servers, crew, wrong)
         self._say("checking the books")
+        ticks = self._ticks()
         if not self._script.stay:
             crew.stop()
             audit.wait_until_alone()
-        return self._report(shoppers, fault)
+        return Report(
+            trace=self._script.trace,
+            counts=shoppers.tally.counts,
+            errors=shoppers.tally.errors,
+            books=audit.audit(wrong.windows),
+            jobs=ledger.jobs(wrong.windows),
+            ticks=ticks,
+            faults=wrong.count,
+            left_out=() if servers.owned else (faults.NOT_OURS,),
+            seconds=time.monotonic() - self._began,
+            seed=self._script.seed,
+            generated=self._script.generated,
+        )
 
-    def _watch(self, shoppers: Shoppers, servers: stack.Stack, crew: Crew, fault: Fault) -> None:
-        """Show what happens until every shopper has gone, the worker is back and every hold has ended."""
+    def _watch(self, shoppers: Shoppers, servers: stack.Stack, crew: Crew, wrong: Faults) -> None:
+        """Show what happens until every shopper has gone, all is back, and every hold and every follow-up has ended."""
         began = time.monotonic()
         orders = len(self._script.trace.orders)
         pulse, pulse_at, deadline = audit.Pulse(), 0.0, float("inf")
         with View(self._console) as view:
             while True:
                 servers.check()
+                crew.check()
                 now = time.monotonic()
                 counts = shoppers.tally.counts
+                wrong.step(counts["orders"] / orders if orders else 1.0)
                 if now >= pulse_at:
-                    pulse, pulse_at = audit.pulse(), now + PULSE_SECONDS
-                view.show(
-                    Frame(now - self._began, now - began, orders, counts, pulse, fault.state, fault.count, fault.news)
-                )
-                crew.check()
-                fault.step(counts["orders"] / orders if orders else 1.0)
-                if shoppers.finished and fault.over:
-                    deadline = min(deadline, now + EXPIRY_DEADLINE_SECONDS)
-                    if now >= deadline or not audit.pulse().open_holds:
+                    pulse, pulse_at = _pulse(wrong) or pulse, now + PULSE_SECONDS
+                told = (wrong.count, wrong.total)
+                view.show(Frame(now - self._began, now - began, orders, counts, pulse, told, wrong.now, wrong.news))
+                if shoppers.finished and wrong.over:
+                    deadline = min(deadline, now + END_DEADLINE_SECONDS)
+                    if now >= deadline or not (audit.pulse().open_holds or ledger.unended()):
                         return
                 time.sleep(FRAME_SECONDS)
 
-    def _report(self, shoppers: Shoppers, fault: Fault) -> Report:
-        return Report(
-            trace=self._script.trace,
-            counts=shoppers.tally.counts,
-            errors=shoppers.tally.errors,
-            books=audit.audit(fault.window),
-            faults=fault.count,
-            seconds=time.monotonic() - self._began,
-            seed=self._script.seed,
-            generated=self._script.generated,
-        )
+    def _ticks(self) -> ledger.Ticks:
+        """Count the ticks due until now, as soon as the Beats have decided all of them or had the time to."""
+        until, deadline = audit.now(), time.monotonic() + TICK_DEADLINE_SECONDS
+        while (ticks := ledger.ticks(until)).ticks_missed and time.monotonic() < deadline:
+            time.sleep(FRAME_SECONDS)
+        return ticks
 
     def _stay(self, servers: stack.Stack, crew: Crew, url: URL) -> None:
         access = crew.flower_access
@@ -153,6 +166,16 @@ class Demo:
 
     def _say(self, what: str) -> None:
         self._console.print(f"[dim]{time.monotonic() - self._began:5.1f} s  {what}[/]", highlight=False)
+
+
+def _pulse(wrong: Faults) -> audit.Pulse | None:
+    """Return how things stand, or None while a fault keeps the database from telling."""
+    try:
+        return audit.pulse()
+    except DBAPIError as error:
+        if not wrong.now or not is_lost(error):
+            raise
+        return None
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.table import Table
@@ -13,23 +13,42 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from demo.audit import Audit
+    from demo.ledger import Jobs, Ticks
     from demo.trace import Trace
 
 LAG_TARGET_SECONDS: Final = 6
+# What must be 0, and what it means when it is not.
+BROKEN: Final = {
+    "oversold_units": "{} units were sold or held that were never there.",
+    "unreturned_units": "{} units of ended holds did not come back.",
+    "unreconciled_variants": "{} variants have units that do not add up.",
+    "deadlocks": "PostgreSQL broke up {} deadlocks.",
+    "jobs_lost": "{} follow-ups were committed and never done.",
+    "jobs_twice": "{} follow-ups were done more than once.",
+    "letters_lost": "{} letters were committed and never sent.",
+    "letters_twice": "{} letters were sent more than once.",
+    "jobs_unasked": "{} follow-ups were done of sales that never were.",
+    "ticks_missed": "{} ticks were due, and nothing is written of them.",
+    "ticks_twice": "{} jobs of schedules belong to no tick.",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
     """What was asked, what the shoppers were told, and what the database says.
 
-    `errors` are answers that nobody expected, with how often each was given.
+    `errors` are answers that nobody expected, with how often each was given. `left_out` are faults that there could not
+    be, and why.
     """
 
     trace: Trace
     counts: Counter[str]
     errors: Counter[str]
     books: Audit
+    jobs: Jobs
+    ticks: Ticks
     faults: int
+    left_out: tuple[str, ...]
     seconds: float
     seed: int
     generated: bool
@@ -59,10 +78,17 @@ class Report:
             "unreconciled_variants": books.unreconciled_variants,
             # PostgreSQL counts all of them; what a shopper saw counts even if the server lost its statistics.
             "deadlocks": max(books.deadlocks, told["deadlocks"]),
+            **asdict(self.jobs),
+            **asdict(self.ticks),
+            "job_latency_p50_ms": _rounded(self.jobs.job_latency_p50_ms),
+            "job_latency_p99_ms": _rounded(self.jobs.job_latency_p99_ms),
+            "shopper_retries": told["retries"],
+            "lost_answers": told["lost_answers"],
             "expiry_lag_p50_s": _rounded(books.lag_p50_s),
             "expiry_lag_p99_s": _rounded(books.lag_p99_s),
             "expiry_lag_p99_fault_s": _rounded(books.lag_p99_fault_s),
             "faults": self.faults,
+            "faults_left_out": list(self.left_out),
             "seconds": _rounded(self.seconds),
             "seed": self.seed,
             "generated": self.generated,
@@ -73,13 +99,7 @@ class Report:
     def problems(self) -> list[str]:
         """Return what is wrong, a sentence each; the demo succeeded when there is none."""
         result, books, told = self.as_json(), self.books, self.counts
-        sentences = {
-            "oversold_units": "{} units were sold or held that were never there.",
-            "unreturned_units": "{} units of ended holds did not come back.",
-            "unreconciled_variants": "{} variants have units that do not add up.",
-            "deadlocks": "PostgreSQL broke up {} deadlocks.",
-        }
-        wrong = [sentence.format(result[key]) for key, sentence in sentences.items() if result[key]]
+        wrong = [sentence.format(result[key]) for key, sentence in BROKEN.items() if result[key]]
         wrong += [f"Nobody expected, {times} times: {error}" for error, times in self.errors.items()]
         kept = {"holds": books.holds, "confirmed": books.confirmed, "released": books.released}
         return wrong + [
@@ -103,9 +123,10 @@ class Report:
         table.add_column(style="bold")
         table.add_column(justify="right")
         table.add_column(style="dim")
-        for section in (self._asked(), self._answered(), self._checked(), self._timed()):
+        for section in (self._asked(), self._answered(), self._checked(), self._ran(), self._timed()):
             for key, meaning in section.items():
-                table.add_row(key.removesuffix("_s").replace("_", " "), self._shown(key), meaning)
+                name = key.removesuffix("_s").removesuffix("_ms").replace("_", " ")
+                table.add_row(name, self._shown(key), meaning)
             table.add_section()
         return table
 
@@ -113,8 +134,10 @@ class Report:
         value = self.as_json()[key]
         if value is None:
             return "none"
-        if key in self._checked():
+        if key in BROKEN:
             return f"[{'bold red' if value else 'green'}]{value:,}[/]"
+        if key.endswith("_ms"):
+            return f"{value:,.0f} ms"
         return f"{value:.1f} s" if isinstance(value, float) else f"{value:,}"
 
     def _asked(self) -> dict[str, str]:
@@ -143,12 +166,28 @@ class Report:
             "deadlocks": "broken up by PostgreSQL",
         }
 
+    def _ran(self) -> dict[str, str]:
+        return {
+            "jobs_committed": "a follow-up of each sale, with it",
+            "jobs_done": "once each: doing one again would show",
+            "jobs_lost": "committed, and never done",
+            "jobs_twice": "done more than once",
+            "letters": "more jobs, many at once before a fault",
+            "jobs_recovered": "sent or started again after a fault",
+            "ticks_due": "by two Beats",
+            "ticks_missed": "of which nothing is written",
+            "ticks_twice": "jobs that are no tick's",
+            "shopper_retries": f"and {self.counts['lost_answers']} answers to COMMIT were lost",
+        }
+
     def _timed(self) -> dict[str, str]:
         return {
+            "job_latency_p50_ms": "from a job's row to its start",
+            "job_latency_p99_ms": "outside of the faults",
             "expiry_lag_p50_s": "from the end of a hold to its closing",
-            "expiry_lag_p99_s": f"target {LAG_TARGET_SECONDS} s, outside of the fault",
-            "expiry_lag_p99_fault_s": "while a worker was missing",
-            "faults": "workers killed with SIGKILL",
+            "expiry_lag_p99_s": f"target {LAG_TARGET_SECONDS} s, outside of the faults",
+            "expiry_lag_p99_fault_s": "during a fault",
+            "faults": "; ".join(self.left_out) or "Redis, PostgreSQL and three kills",
             "seconds": "with starting and checking",
         }
 

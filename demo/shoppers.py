@@ -1,7 +1,8 @@
 """Eight shoppers who replay a trace: what they ask of Harbor, and how often it gave which answer.
 
 Promise: each order is asked for once, everything a shopper does is drawn from the seed and the order's own id, and no
-answer goes uncounted: one that nobody expected is kept by name.
+answer goes uncounted: one that nobody expected is kept by name. A database that goes away is waited for, and what it
+has not committed is asked for again.
 """
 
 from __future__ import annotations
@@ -12,15 +13,16 @@ from datetime import timedelta
 from functools import partial
 from random import Random
 from threading import Lock
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from psycopg.errors import DeadlockDetected
 from sqlalchemy.exc import DBAPIError
 
-from db import inventory, reservations
+from db import inventory, jobs, reservations
 from db.errors import InsufficientStock, ReservationExpired, TooManyVariants
-from db.session import transaction
 from demo.agenda import Agenda
+from demo.survive import transact
+from demo.tasks import FOLLOW_UP
 from demo.trace import Order
 
 if TYPE_CHECKING:
@@ -29,7 +31,11 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from sqlalchemy.orm import Session
+
     from demo.trace import Return, Trace
+
+T = TypeVar("T")
 
 SHOPPERS: Final = 8
 HOLD: Final = timedelta(seconds=3)
@@ -144,8 +150,7 @@ class Shoppers:
     def _order(self, order: Order) -> None:
         lines = {self._variant_ids[sku]: qty for sku, qty in order.lines.items()}
         try:
-            with transaction() as session:
-                hold = reservations.reserve(session, order.order_id, lines, hold=HOLD)
+            hold = self._transact(lambda session: reservations.reserve(session, order.order_id, lines, hold=HOLD))
         except InsufficientStock:
             self.tally.count("sold_out")
         except TooManyVariants:
@@ -166,9 +171,12 @@ class Shoppers:
             self._agenda.come_back(thinking_seconds, deeds[ending])
 
     def _confirm(self, reservation_id: int, units: int) -> None:
+        def sell(session: Session) -> None:
+            reservations.confirm(session, reservation_id, f"demo-payment-{reservation_id}")
+            jobs.enqueue(session, FOLLOW_UP, reservation_id)
+
         try:
-            with transaction() as session:
-                reservations.confirm(session, reservation_id, f"demo-payment-{reservation_id}")
+            self._transact(sell)
         except ReservationExpired:
             self.tally.count("late_confirms")
         else:
@@ -177,14 +185,16 @@ class Shoppers:
 
     def _release(self, reservation_id: int) -> None:
         try:
-            with transaction() as session:
-                reservations.release(session, reservation_id)
+            self._transact(lambda session: reservations.release(session, reservation_id))
         except ReservationExpired:
             self.tally.count("late_releases")
         else:
             self.tally.count("released")
 
     def _take_back(self, back: Return) -> None:
-        with transaction() as session:
-            inventory.take_back(session, self._variant_ids[back.sku], back.qty, reason=f"order {back.order_id}")
+        variant_id, reason = self._variant_ids[back.sku], f"order {back.order_id}"
+        self._transact(lambda session: inventory.take_back(session, variant_id, back.qty, reason=reason))
         self.tally.count("returns")
+
+    def _transact(self, deed: Callable[[Session], T]) -> T:
+        return transact(deed, over=lambda: self._agenda.closed, count=self.tally.count)

@@ -26,10 +26,10 @@ _BAR_WIDTH: Final = 40
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One moment of the demo: shoppers' counts, the database's pulse and the state of the worker that expires holds.
+    """One moment of the demo: shoppers' counts, the database's pulse and what is wrong.
 
-    `seconds` are those since the demo began and `shopping_seconds` those since the shoppers came; `news` are sentences,
-    the newest last.
+    `seconds` are those since the demo began and `shopping_seconds` those since the shoppers came; `faults` says how
+    many there were of how many, `fault` is the one at hand, and `news` are sentences, the newest last.
     """
 
     seconds: float
@@ -37,8 +37,8 @@ class Frame:
     orders: int
     counts: Counter[str]
     pulse: Pulse = field(default_factory=Pulse)
-    worker: str = "ready"
-    faults: int = 0
+    faults: tuple[int, int] = (0, 0)
+    fault: str = ""
     news: tuple[str, ...] = ()
 
     @property
@@ -67,9 +67,16 @@ class Frame:
             "units held": f"{self.pulse.held_units:,}",
             "units sold": f"{self.counts['sold_units']:,}",
             "sweep lag": f"{self.pulse.lag_seconds:.1f} s",
-            "worker": self.worker,
-            "faults": f"{self.faults}",
+            "jobs done": f"{self.pulse.jobs_done:,}",
+            "waiting": f"{self.pulse.jobs_waiting:,}",
+            "ticks": f"{self.pulse.ticks:,}",
         }
+
+    @property
+    def trouble(self) -> str:
+        """Return how many faults there have been and what is wrong now."""
+        count, total = self.faults
+        return f"faults {count} of {total}{', now ' if self.fault else ''}{self.fault}"
 
 
 class View:
@@ -108,7 +115,9 @@ class View:
 def line(frame: Frame) -> str:
     """Return a moment as one line of text."""
     numbers = " · ".join(f"{name} {number}" for name, number in frame.numbers.items())
-    return f"{frame.seconds:5.1f} s  orders {frame.done:,}/{frame.orders:,} ({frame.left}) · {numbers}"
+    return (
+        f"{frame.seconds:5.1f} s  orders {frame.done:,}/{frame.orders:,} ({frame.left}) · {numbers} · {frame.trouble}"
+    )
 
 
 def panel(frame: Frame) -> RenderableType:
@@ -123,4 +132,4 @@ def panel(frame: Frame) -> RenderableType:
     cells = [f"[dim]{name}[/] [bold]{number}[/]" for name, number in frame.numbers.items()]
     for first in range(0, len(cells), 5):
         grid.add_row(*cells[first : first + 5])
-    return Group(bar, "", grid, *(f"[yellow]{sentence}[/]" for sentence in frame.news))
+    return Group(bar, "", grid, frame.trouble, *(f"[yellow]{sentence}[/]" for sentence in frame.news))

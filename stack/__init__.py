@@ -13,12 +13,15 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
-from typing import IO
+from threading import Lock
+from typing import IO, Any
 
 from stack import binaries
 from stack.binaries import URL_VARIABLES, postgres_binary
 from stack.errors import (
+    ForeignServersError,
     MissingBinaryError,
     PartlyConfiguredError,
     ServerDiedError,
@@ -28,6 +31,7 @@ from stack.errors import (
 )
 
 __all__ = [
+    "ForeignServersError",
     "MissingBinaryError",
     "PartlyConfiguredError",
     "ServerDiedError",
@@ -55,20 +59,85 @@ class Stack:
     _keeper: subprocess.Popen[bytes] | None = field(default=None, repr=False)
     _problem: str | None = field(default=None, repr=False)
 
+    _restarts: Iterator[int] = field(default_factory=count, repr=False)
+    _talking: Lock = field(default_factory=Lock, repr=False)
+
+    @property
+    def owned(self) -> bool:
+        """Whether the servers are this stack's own, and not those of the environment's URLs."""
+        return self._keeper is not None
+
     def check(self, wait_seconds: float = 0) -> None:
         """Look whether the servers still run, or wait so long for one to end. Servers of others are not looked at.
 
         Raises:
             ServerDiedError: one of them ended by itself, and the other one is stopped.
         """
-        if self._keeper is not None and self._problem is None:
-            assert self._keeper.stdout is not None
-            news, _, _ = select.select([self._keeper.stdout], [], [], wait_seconds)
-            if news:
-                line = self._keeper.stdout.readline()
-                self._problem = json.loads(line)["error"] if line else "the keeper of the servers died"
-        if self._problem is not None:
-            raise ServerDiedError(self._problem)
+        # Whoever restarts a server at this moment hears of its death.
+        if not self._talking.acquire(timeout=wait_seconds):
+            return
+        try:
+            if self._keeper is not None and self._problem is None:
+                assert self._keeper.stdout is not None
+                news, _, _ = select.select([self._keeper.stdout], [], [], wait_seconds)
+                if news:
+                    self._listen()
+            if self._problem is not None:
+                raise ServerDiedError(self._problem)
+        finally:
+            self._talking.release()
+
+    def restart_postgres(self, *, immediate: bool = False) -> None:
+        """Restart PostgreSQL on the same port and data; every connection to it is lost. Returns when it serves again.
+
+        Args:
+            immediate: end it as a crash would, so that it recovers, rather than by a fast shutdown.
+
+        Raises:
+            ForeignServersError: the servers are not this stack's own.
+            ServerDiedError: a server had died, or it did not come back; none runs any more.
+        """
+        self._restart("postgres", immediate=immediate, empty=False)
+
+    def restart_redis(self, *, empty: bool, immediate: bool = False) -> None:
+        """Restart Valkey on the same port; every connection to it is lost. Returns when it serves again.
+
+        Args:
+            empty: without its data, those of broker and cache alike.
+            immediate: end it with SIGKILL, so that up to a second of writes may be lost.
+
+        Raises:
+            ForeignServersError: the servers are not this stack's own.
+            ServerDiedError: a server had died, or it did not come back; none runs any more.
+        """
+        self._restart("redis", immediate=immediate, empty=empty)
+
+    def _restart(self, server: str, *, immediate: bool, empty: bool) -> None:
+        if self._keeper is None:
+            raise ForeignServersError(
+                f"{', '.join(URL_VARIABLES)} lead to servers that somebody else started: who did may restart them."
+            )
+        assert self._keeper.stdin is not None
+        with self._talking:
+            number = next(self._restarts)
+            wish = {"restart": server, "immediate": immediate, "empty": empty, "number": number}
+            # A keeper that is dead does not read; its pipe says so below.
+            with contextlib.suppress(BrokenPipeError):
+                self._keeper.stdin.write(json.dumps(wish).encode() + b"\n")
+                self._keeper.stdin.flush()
+            # An earlier answer is one that an interrupted call did not wait for.
+            while self._problem is None and self._listen().get("restarted") != number:
+                pass
+            if self._problem is not None:
+                raise ServerDiedError(self._problem)
+
+    def _listen(self) -> dict[str, Any]:
+        assert self._keeper is not None
+        assert self._keeper.stdout is not None
+        line = self._keeper.stdout.readline()
+        news: dict[str, Any] = json.loads(line) if line else {"error": "the keeper of the servers died"}
+        self._problem = news.get("error")
+        return news
 
 
 @contextlib.contextmanager

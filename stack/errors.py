@@ -21,5 +21,9 @@ class ServerDiedError(StackError):
     """A server that served has ended, and nobody here asked it to."""
 
 
+class ForeignServersError(StackError):
+    """The servers were started by somebody else, who alone may restart them."""
+
+
 class StartError(StackError):
     """A server, or the keeper that starts them, failed; the text ends with the tail of its log."""

@@ -5,7 +5,9 @@ the temporary directory is removed. A keeper that is itself killed with SIGKILL 
 ask the kernel for a signal) and leaves its temporary directory; elsewhere it leaves the servers, too.
 
 It reads one line of JSON, {"parent": pid, "directory": path or null}, and answers with one: {"environ": {...}} or
-{"error": text}. When a server dies later, a second line with an error says so, and the keeper ends.
+{"error": text}. Then each line {"restart": "postgres" or "redis", "immediate": bool, "empty": bool, "number": n} is
+answered with {"restarted": n}. When a server dies, or does not come back, a line with an error says so, and the keeper
+ends.
 """
 
 import contextlib
@@ -16,24 +18,25 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from stack import account, binaries, home
 from stack.account import Account
 from stack.errors import StackError, StartError
 from stack.parent import AbandonedError, Parent
-from stack.servers import HOST, PostgreSQL, Server, Valkey
+from stack.servers import HOST, PostgreSQL, Valkey
+from stack.service import Service, end, open_log, tail
 
 # Closing the pipe wakes the keeper at once; this is for a parent that was killed while a forked child holds the pipe.
 PARENT_POLL_SECONDS = 0.25
 LOCK_WAIT_SECONDS = 5  # The last stack of the same directory may still be stopping.
 CREATE_SECONDS = 60
 START_SECONDS = 60  # A kept directory may first recover from a crash.
-STOP_SECONDS = 20  # Then SIGKILL: the next start recovers.
 PORT_ATTEMPTS = 5
-LOG_TAIL_BYTES = 2000
+PORT_BACK_SECONDS = 10  # While a server restarts, a connection of somebody else may have its port for a moment.
+TAKEN = "Address already in use"
 
 
 class Keeper:
@@ -44,7 +47,7 @@ class Keeper:
         self._account = user
         self._home = where
         self._held = held
-        self._serving: dict[str, subprocess.Popen[bytes]] = {}
+        self._serving: dict[str, Service] = {}
 
     def create(self, server: PostgreSQL, scratch: Path) -> None:
         """Make PostgreSQL's data directory.
@@ -60,14 +63,15 @@ class Keeper:
         home.private_file(password_file, server.password)
         self._account.own(password_file)
         log = self._home / "initdb.log"
+        log.unlink(missing_ok=True)
         process = self._spawn(server.create_command(draft, password_file), log, signal.SIGTERM)
         try:
             self._parent.wait_for(lambda: process.poll() is not None, CREATE_SECONDS)
         finally:
-            _end(process, signal.SIGTERM)
+            end(process, signal.SIGTERM)
             password_file.unlink()
         if process.returncode != 0:
-            raise StartError(f"initdb failed ({process.returncode}): {_tail(log)}")
+            raise StartError(f"initdb failed ({process.returncode}): {tail(log)}")
         draft.rename(server.data)
 
     def prepare(self, server: Valkey) -> None:
@@ -78,8 +82,8 @@ class Keeper:
         self._account.own(server.settings_file)
 
     @contextlib.contextmanager
-    def serving(self, server: Server) -> Iterator[int]:
-        """Run a server on a free port, which is the value, and stop it at the end.
+    def serving(self, key: str, server: PostgreSQL | Valkey) -> Iterator[int]:
+        """Run a server on a free port, which is the value, and stop it at the end; `key` is its name for `restart`.
 
         Raises:
             StartError: it ended, or did not serve in time.
@@ -88,36 +92,62 @@ class Keeper:
         log = self._home / f"{server.name}.log"
         for _ in range(PORT_ATTEMPTS):
             port = _free_port()
-            process = self._spawn(server.command(port), log, server.stop_signal)
+            log.unlink(missing_ok=True)
+            service = Service(server, port, log, self._spawn(server.command(port), log, server.stop_signal))
             try:
-                if self._serves(server, process, port):
-                    self._serving[server.name] = process
+                if self._serves(service):
+                    self._serving[key] = service
                     yield port
                     return
             finally:
-                _end(process, server.stop_signal)
+                service.end()
             # A free port is only known to have been free; somebody may have been quicker.
-            if "Address already in use" not in _tail(log):
+            if TAKEN not in tail(log):
                 break
-        raise StartError(f"{server.name} does not serve (status {process.returncode}); its log ends:\n{_tail(log)}")
+        raise StartError(service.silence)
+
+    def restart(self, key: str, *, immediate: bool, empty: bool) -> None:
+        """Stop a server (`immediate`: as a crash would), start it again on the same port, and `empty` if it is Valkey.
+
+        Raises:
+            StartError: it does not come back.
+            AbandonedError: the parent is done.
+        """
+        service = self._serving[key]
+        service.end(immediate=immediate)
+        if empty and isinstance(service.server, Valkey):
+            shutil.rmtree(service.server.data)
+            self.prepare(service.server)
+        deadline = time.monotonic() + PORT_BACK_SECONDS
+        while True:
+            before = service.log.stat().st_size
+            command = service.server.command(service.port)
+            service.process = self._spawn(command, service.log, service.server.stop_signal)
+            if self._serves(service):
+                return
+            service.end()
+            if TAKEN not in tail(service.log, before) or time.monotonic() > deadline:
+                raise StartError(service.silence)
 
     def dead(self, *, kept: bool) -> str | None:
         """What is to be told of a server that has ended by itself, and of its data if they are kept; or None."""
-        for name, process in self._serving.items():
-            code = process.poll()
+        for service in self._serving.values():
+            name, code = service.server.name, service.process.poll()
             if code is not None:
                 how = f"ended with exit code {code}" if code >= 0 else f"was ended by {signal.Signals(-code).name}"
                 if kept:
                     return f"{name} {how}; its log and its data are in {self._home}"
-                return f"{name} {how}; its log ends:\n{_tail(self._home / f'{name}.log')}"
+                return f"{name} {how}; its log ends:\n{tail(service.log)}"
         return None
 
-    def _serves(self, server: Server, process: subprocess.Popen[bytes], port: int) -> bool:
+    def _serves(self, service: Service) -> bool:
+        server, process = service.server, service.process
+
         def settled() -> bool:
             if process.poll() is not None:
                 return True
             try:
-                server.greet(port)
+                server.greet(service.port)
             except server.NOT_YET:
                 return False
             return True
@@ -125,7 +155,7 @@ class Keeper:
         return self._parent.wait_for(settled, START_SECONDS) and process.poll() is None
 
     def _spawn(self, command: list[str], log: Path, death_signal: signal.Signals) -> subprocess.Popen[bytes]:
-        with _new_log(log) as file:
+        with open_log(log) as file:
             return self._account.start(command, cwd=self._home, log=file, held=self._held, death_signal=death_signal)
 
     def _own_directory(self, path: Path) -> None:
@@ -156,8 +186,8 @@ def serving(parent: Parent, directory: Path | None) -> Iterator[tuple[Keeper, di
         keeper.prepare(valkey)
         if not postgres.data.exists():
             keeper.create(postgres, scratch)
-        postgres_port = cleanup.enter_context(keeper.serving(postgres))
-        valkey_port = cleanup.enter_context(keeper.serving(valkey))
+        postgres_port = cleanup.enter_context(keeper.serving("postgres", postgres))
+        valkey_port = cleanup.enter_context(keeper.serving("redis", valkey))
         urls = (postgres.url(postgres_port), valkey.url(valkey_port, 0), valkey.url(valkey_port, 1))
         yield keeper, dict(zip(binaries.URL_VARIABLES, urls, strict=True))
 
@@ -183,26 +213,6 @@ def _free_port() -> int:
     return port
 
 
-def _end(process: subprocess.Popen[bytes], stop_signal: signal.Signals) -> None:
-    if process.poll() is None:
-        process.send_signal(stop_signal)
-    try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
-def _new_log(path: Path) -> BinaryIO:
-    # Statements stand in logs, so they are their owner's alone.
-    home.private_file(path)
-    return path.open("ab")
-
-
-def _tail(log: Path) -> str:
-    return log.read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace").strip()
-
-
 def _answer(**reply: object) -> None:
     # A parent that died does not read.
     with contextlib.suppress(BrokenPipeError):
@@ -223,6 +233,9 @@ def main() -> None:
                     # Said before the other server is stopped: the parent shall not wait for that.
                     _answer(error=problem)
                     break
+                if wish := parent.wish():
+                    keeper.restart(wish["restart"], immediate=wish["immediate"], empty=wish["empty"])
+                    _answer(restarted=wish["number"])
     except AbandonedError:
         pass
     except (StackError, OSError) as error:

@@ -59,6 +59,7 @@ class Server(Protocol):
     """What the keeper needs to know of a server."""
 
     stop_signal: ClassVar[signal.Signals]
+    abort_signal: ClassVar[signal.Signals]
     NOT_YET: ClassVar[tuple[type[Exception], ...]]
 
     @property
@@ -83,6 +84,8 @@ class PostgreSQL:
     name: ClassVar[str] = "postgres"
     # Fast shutdown: sessions are ended, and what they committed is checkpointed.
     stop_signal: ClassVar[signal.Signals] = signal.SIGINT
+    # Immediate shutdown: nothing is checkpointed, and the next start recovers as after a crash.
+    abort_signal: ClassVar[signal.Signals] = signal.SIGQUIT
     NOT_YET: ClassVar[tuple[type[Exception], ...]] = (psycopg.OperationalError,)
 
     binaries: Binaries
@@ -133,6 +136,7 @@ class Valkey:
 
     # It syncs its log, then ends.
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
+    abort_signal: ClassVar[signal.Signals] = signal.SIGKILL
     NOT_YET: ClassVar[tuple[type[Exception], ...]] = (redis.RedisError,)
 
     binaries: Binaries

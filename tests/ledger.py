@@ -70,7 +70,7 @@ def lease(limit: int = jobs.LEASE_LIMIT) -> list[jobs.Message]:
 def claim(task_id: UUID, task: str = "sample.count", lease_seconds: float = LEASE_SECONDS) -> jobs.Claim | None:
     """Claim a published job, as a worker does."""
     with transaction() as session:
-        return jobs.claim(session, task_id, task, lease_seconds)
+        return jobs.claim(session.connection(), task_id, task, lease_seconds)
 
 
 def claimed(task: str = "sample.count", *args: Any, lease_seconds: float = LEASE_SECONDS, **options: Any) -> jobs.Claim:
@@ -99,6 +99,27 @@ def act(session: Session, task_id: UUID) -> None:
     """Have the effect of a job: a row that a test can count."""
     written = "INSERT INTO operator_actions (actor, action, subject) VALUES ('job', 'effect', :id)"
     session.execute(text(written), {"id": str(task_id)})
+
+
+def have_effect(taken: jobs.Claim, then: Callable[[], object] = lambda: None) -> None:
+    """Have the effect, and do something else before the transaction ends."""
+    with transaction() as session:
+        act(session, taken.task_id)
+        then()
+
+
+def taken_over(taken: jobs.Claim) -> jobs.Claim:
+    """Another worker has the job now."""
+    run_out(taken)
+    other = elsewhere(lambda: claim(taken.task_id, taken.task))
+    assert other is not None
+    return other
+
+
+def run_by(taken: jobs.Claim) -> None:
+    """Be the worker that runs it, from its effect to its end."""
+    with attempt(taken):
+        have_effect(taken)
 
 
 @contextmanager
@@ -140,7 +161,8 @@ def sweep() -> jobs.Swept:
 def request_cancel(task_id: UUID) -> str | None:
     """Cancel a job as whoever enqueued it may, and return its state then."""
     with transaction() as session:
-        return session.execute(text("SELECT harbor_cancel_v1(:id)"), {"id": task_id}).scalar_one()
+        found: str | None = session.execute(text("SELECT harbor_cancel_v1(:id)"), {"id": task_id}).scalar_one()
+        return found
 
 
 def row(task_id: UUID) -> Row[Any]:

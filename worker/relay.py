@@ -15,6 +15,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
+from kombu.exceptions import KombuError
 from sqlalchemy.exc import SQLAlchemyError
 
 from db import engine, jobs
@@ -168,7 +169,8 @@ class Relay:
 def _broker_errors() -> tuple[type[BaseException], ...]:
     """Return what the broker's client raises when it cannot be reached, or answers that it cannot do its work."""
     transport: Any = app.connection_for_write().transport
-    return (OSError, *transport.connection_errors, *transport.channel_errors)
+    # kombu wraps what fails in the middle of a batch in an error of its own, which is none of the transport's.
+    return (OSError, KombuError, *transport.connection_errors, *transport.channel_errors)
 
 
 def main(alive: Path | None = None) -> None:

@@ -77,8 +77,8 @@ class Task(celery.Task[Any, Any]):
     def _claim(self, task_id: UUID, lease_seconds: float) -> Claim:
         """Claim a job, or raise Ignore, with which Celery acknowledges the message and forgets it."""
         try:
-            with single_statement() as session:
-                claim = jobs.claim(session, task_id, self.name, lease_seconds)
+            with single_statement() as connection:
+                claim = jobs.claim(connection, task_id, self.name, lease_seconds)
         except SQLAlchemyError as error:
             # Without the database there is nothing that this worker could do for it. The relay sends it again.
             log.warning("job.not_claimed", error=type(error).__name__)

@@ -15,8 +15,10 @@ from sqlalchemy import text
 
 from db.errors import JobCancelled, JobLeaseLost
 from db.jobs.job import JobState
+from db.statements import send_as_it_is
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
     from sqlalchemy.orm import Session
 
 LONGEST_BACKOFF_SECONDS: Final = 600
@@ -108,7 +110,7 @@ class Claim:
             JobCancelled: somebody asked for it to stop.
             JobLeaseLost: the job is another's by now, or over.
         """
-        if session.execute(_COMPLETE, self._mine).first() is None:
+        if send_as_it_is(session.connection(), _COMPLETE, self._mine).first() is None:
             self.fence(session)
             raise JobLeaseLost(task_id=self.task_id)
         self.completed = True
@@ -119,7 +121,7 @@ class Claim:
         Raises:
             JobCancelled, JobLeaseLost: as `complete` does.
         """
-        cancel_requested = session.execute(_FENCE, self._mine).scalar_one_or_none()
+        cancel_requested = send_as_it_is(session.connection(), _FENCE, self._mine).scalar_one_or_none()
         if cancel_requested is None:
             raise JobLeaseLost(task_id=self.task_id)
         if cancel_requested:
@@ -146,7 +148,7 @@ class Settled:
     wait_seconds: float
 
 
-def claim(session: Session, task_id: UUID, task: str, lease_seconds: float) -> Claim | None:
+def claim(connection: Connection, task_id: UUID, task: str, lease_seconds: float) -> Claim | None:
     """Take a job for this worker, in a transaction of its own; None when there is nothing to do with this message.
 
     One statement, so `single_statement()` will do.
@@ -156,14 +158,14 @@ def claim(session: Session, task_id: UUID, task: str, lease_seconds: float) -> C
     run for ever.
 
     Args:
-        session: committed before the task starts.
+        connection: committed before the task starts.
         task_id: the message's id.
         task: the message's task; a row of another task is not taken.
         lease_seconds: how long the job is this worker's when nobody extends the lease.
     """
     token = uuid4()
     told = {"task_id": task_id, "task": task, "token": token, "lease_seconds": lease_seconds}
-    row = session.execute(_CLAIM, told).one_or_none()
+    row = send_as_it_is(connection, _CLAIM, told).one_or_none()
     if row is None or row.state != JobState.RUNNING:
         return None
     return Claim(row.id, task_id, task, token, row.attempt, row.max_attempts, row.args, row.kwargs)

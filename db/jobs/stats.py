@@ -33,15 +33,17 @@ RECENT_SECONDS: Final = 3_600
 _NOW: Final = "statement_timestamp()"
 
 
-def _some(what: str, since: str, condition: str) -> str:
+def _some(what: str, since: str, by: str, condition: str) -> str:
+    """Return those of a queue that come first by an index; without an order a table that is half live is read whole."""
     return f"""
 (SELECT '{what}' AS what, j.task, j.{since} AS since, j.publish_count > 1 AS again, j.cancel_requested
-   FROM jobs j WHERE {condition} AND j.queue = q.queue LIMIT :most)"""
+   FROM jobs j WHERE {condition} AND j.queue = q.queue ORDER BY j.{by} LIMIT :most)"""
 
 
 def _some_ready(what: str, comparison: str) -> str:
     """As `_some`, by each priority's range of the index: what is due later does not stand in the way of what is due."""
-    one = _some(what, "available_at", f"{READY} AND j.priority = p.priority AND j.available_at {comparison} {_NOW}")
+    condition = f"{READY} AND j.priority = p.priority AND j.available_at {comparison} {_NOW}"
+    one = _some(what, "available_at", "available_at", condition)
     return f"(SELECT due.* FROM {PRIORITIES} CROSS JOIN LATERAL {one} due LIMIT :most)"
 
 
@@ -51,9 +53,9 @@ SELECT q.queue, l.what, l.task, count(*) AS amount, extract(epoch FROM {_NOW} - 
        sum(count(*)) OVER (PARTITION BY q.queue, l.what) AS seen
   FROM unnest(CAST(:queues AS text[])) AS q(queue) CROSS JOIN LATERAL (
     {_some_ready("due", "<=")} UNION ALL {_some_ready("later", ">")}
-    UNION ALL {_some("published", "published_at", "j.state = 'published'")}
-    UNION ALL {_some("running", "started_at", f"j.state = 'running' AND j.lease_until > {_NOW}")}
-    UNION ALL {_some("lost", "lease_until", f"j.state = 'running' AND j.lease_until <= {_NOW}")}) l
+    UNION ALL {_some("published", "published_at", "available_at", "j.state = 'published'")}
+    UNION ALL {_some("running", "started_at", "lease_until", f"j.state = 'running' AND j.lease_until > {_NOW}")}
+    UNION ALL {_some("lost", "lease_until", "lease_until", f"j.state = 'running' AND j.lease_until <= {_NOW}")}) l
  GROUP BY q.queue, l.what, l.task""")
 # In no index by queue, since relays do not look for them.
 _BLOCKED: Final = text("""

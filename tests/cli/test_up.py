@@ -98,7 +98,7 @@ def child(up: Process, name: str) -> psutil.Process | None:
         with suppress(psutil.NoSuchProcess):
             command = member.cmdline()
             is_celery = "celery" in command and (kind in command or f"--queues={kind}" in command)
-            if is_celery or command[-1] == kind == "relay":
+            if is_celery or (command and command[-1] == kind == "relay"):
                 found.append(member)
     place = int(number or 1) - 1
     return found[place] if place < len(found) else None

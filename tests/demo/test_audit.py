@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from db import inventory, reservations
 from db.session import transaction
-from demo import audit
+from demo import audit, ledger
 from demo.report import Report
 from demo.trace import parse
 from tests.factories import make_variant, make_variants
@@ -39,10 +39,20 @@ def change(statement: str) -> None:
         session.execute(text(statement))
 
 
-def report(books: audit.Audit) -> Report:
+def report(books: audit.Audit, jobs: ledger.Jobs | None = None, ticks: ledger.Ticks | None = None) -> Report:
     counts = Counter({name: asdict(books)[name] for name in ("holds", "confirmed", "released")})
     return Report(
-        trace=TRACE, counts=counts, errors=Counter(), books=books, faults=0, seconds=1.0, seed=1, generated=False
+        trace=TRACE,
+        counts=counts,
+        errors=Counter(),
+        books=books,
+        jobs=jobs or ledger.Jobs(0, 0, 0, 0, 0, 0, 0, 0, 0, None, None),
+        ticks=ticks or ledger.Ticks(0, 0, 0),
+        faults=0,
+        left_out=(),
+        seconds=1.0,
+        seed=1,
+        generated=False,
     )
 
 
@@ -61,7 +71,7 @@ def test_a_shop_with_every_kind_of_ending_has_clean_books() -> None:
         reservations.release(session, reserve("released", {first: 3}))
     reserve("open", {first: 4})
 
-    books = audit.audit(None)
+    books = audit.audit([])
 
     assert broken(books) == {}
     assert (books.holds, books.confirmed, books.released, books.expired) == (3, 1, 1, 0)
@@ -72,7 +82,7 @@ def test_units_that_left_the_shelf_and_went_nowhere_are_unreturned() -> None:
     make_variant(stock=10)
     change("UPDATE variants SET stock_qty = stock_qty - 3")
 
-    books = audit.audit(None)
+    books = audit.audit([])
 
     assert broken(books) == {"unreturned_units": 3, "unreconciled_variants": 1}
     assert report(books).exit_code == 1
@@ -82,7 +92,7 @@ def test_an_overdue_hold_is_unreturned() -> None:
     reserve("abandoned", {make_variant(stock=10): 4})
     change("UPDATE stock_reservations SET expires_at = statement_timestamp()")
 
-    books = audit.audit(None)
+    books = audit.audit([])
 
     assert broken(books) == {"unreturned_units": 4}
     assert report(books).exit_code == 1
@@ -94,7 +104,7 @@ def test_units_given_back_twice_are_seen() -> None:
         reservations.release(session, reserve("released", {variant_id: 4}))
     change("UPDATE variants SET stock_qty = stock_qty + 4")
 
-    assert broken(audit.audit(None)) == {"unreconciled_variants": 1}
+    assert broken(audit.audit([])) == {"unreconciled_variants": 1}
 
 
 def test_more_sold_than_ever_came_is_oversold_even_when_the_ledger_agrees() -> None:
@@ -102,7 +112,7 @@ def test_more_sold_than_ever_came_is_oversold_even_when_the_ledger_agrees() -> N
     change("UPDATE stock_reservation_lines SET qty = 13")
     change("UPDATE stock_movements SET qty = -13 WHERE kind = 'sale'")
 
-    books = audit.audit(None)
+    books = audit.audit([])
 
     assert broken(books) == {"oversold_units": 3, "unreconciled_variants": 1}
     assert report(books).exit_code == 1
@@ -113,7 +123,7 @@ def test_a_stock_below_zero_is_oversold() -> None:
     change("ALTER TABLE variants DROP CONSTRAINT ck_variants_stock_not_negative")
     change("UPDATE variants SET stock_qty = -2")
 
-    assert broken(audit.audit(None))["oversold_units"] == 2
+    assert broken(audit.audit([]))["oversold_units"] == 2
 
 
 def test_a_deadlock_is_counted(environ: dict[str, str]) -> None:
@@ -128,7 +138,7 @@ def test_a_deadlock_is_counted(environ: dict[str, str]) -> None:
         _ignoring_deadlocks(theirs, lock, first)
         waiting.join()
     audit.wait_until_alone()
-    books = audit.audit(None)
+    books = audit.audit([])
 
     assert broken(books) == {"deadlocks": 1}
     assert report(books).exit_code == 1
@@ -143,7 +153,7 @@ def _ignoring_deadlocks(connection: psycopg.Connection, statement: str, variant_
 
 def test_an_answer_that_a_shopper_was_given_and_the_database_lacks_fails_the_demo() -> None:
     confirm(reserve("sold", {make_variant(stock=1): 1}))
-    told = report(audit.audit(None))
+    told = report(audit.audit([]))
     told.counts["confirmed"] += 1
 
     assert told.exit_code == 1
@@ -151,7 +161,7 @@ def test_an_answer_that_a_shopper_was_given_and_the_database_lacks_fails_the_dem
 
 
 def test_an_error_that_nobody_expected_fails_the_demo() -> None:
-    told = report(audit.audit(None))
+    told = report(audit.audit([]))
     told.errors["OperationalError: the connection is lost"] += 2
 
     assert told.exit_code == 1
@@ -168,8 +178,8 @@ def test_lags_leave_out_the_holds_that_the_fault_met_and_tell_them_apart() -> No
         )
     moment = audit.now()
 
-    books = audit.audit((moment - timedelta(seconds=10), moment - timedelta(seconds=5)))
-    without_fault = audit.audit(None)
+    books = audit.audit([(moment - timedelta(seconds=10), moment - timedelta(seconds=5))])
+    without_fault = audit.audit([])
 
     assert (books.lag_p50_s, books.lag_p99_s, books.lag_p99_fault_s) == (1, 2, 7)
     assert (without_fault.lag_p99_s, without_fault.lag_p99_fault_s) == (7, None)
@@ -185,3 +195,17 @@ def test_the_pulse_shows_open_units_and_how_long_the_oldest_hold_is_overdue() ->
     pulse = audit.pulse()
 
     assert (pulse.open_holds, pulse.held_units, pulse.expired_holds) == (2, 6, 0)
+
+
+@pytest.mark.parametrize("place", range(7))
+def test_a_job_or_a_tick_that_is_not_as_it_should_be_fails_the_demo(place: int) -> None:
+    lost, twice, unasked, unsent, resent, missed, extra = (int(place == each) for each in range(7))
+
+    told = report(
+        audit.audit([]),
+        ledger.Jobs(3, 3 - lost, lost, twice, unasked, 9, unsent, resent, 1, 5.0, 9.0),
+        ledger.Ticks(10, missed, extra),
+    )
+
+    assert told.exit_code == 1
+    assert len(told.problems) == 1

@@ -7,7 +7,9 @@ from collections import Counter
 
 import pytest
 from rich.console import Console
+from rich.text import Text
 
+from demo.audit import Pulse
 from demo.view import Frame, View
 
 KILLED, BACK = "the expiry worker was killed", "the expiry worker is back"
@@ -38,6 +40,18 @@ def test_on_a_terminal_news_stay_in_the_panel(news: tuple[str, ...]) -> None:
     picture = shown(frame(), frame(*news), terminal=True)
 
     assert all(sentence in picture for sentence in news)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_jobs_ticks_and_what_is_wrong_are_shown(terminal: bool) -> None:
+    pulse = Pulse(jobs_done=1_234, jobs_waiting=56, ticks=78)
+    moment = Frame(12, 2, 10, Counter(orders=5), pulse, faults=(2, 5), fault="relay 1 is dead")
+
+    picture = Text.from_ansi(shown(moment, terminal=terminal)).plain
+
+    assert all(
+        told in picture for told in ("jobs done 1,234", "waiting 56", "ticks 78", "faults 2 of 5, now relay 1 is dead")
+    )
 
 
 def test_lines_tell_the_time_of_the_whole_demo_and_the_rest_by_that_of_the_shoppers() -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis.exceptions
+from kombu.exceptions import BatchPublishError
 
 from tests import ledger
 from tests.broker import Broker, own_broker
@@ -81,7 +82,10 @@ def test_a_table_that_is_missing_for_a_moment_does_not_end_it(relay: tuple[Proce
     assert running.events("relay.resumed")
 
 
-def test_a_batch_in_doubt_is_neither_counted_nor_lost(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [redis.exceptions.ConnectionError("gone"), BatchPublishError("gone")])
+def test_a_batch_in_doubt_is_neither_counted_nor_lost(
+    environ: dict[str, str], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     from worker import relay as module
 
     class Failing:
@@ -93,7 +97,7 @@ def test_a_batch_in_doubt_is_neither_counted_nor_lost(environ: dict[str, str], m
         def __enter__(self) -> None: ...
 
         def __exit__(self, *_: object) -> None:
-            raise redis.exceptions.ConnectionError("gone")
+            raise error
 
         def publish(self, **_: Any) -> None: ...
 
