@@ -18,10 +18,9 @@ import structlog
 from kombu.exceptions import KombuError
 from sqlalchemy.exc import SQLAlchemyError
 
-from db import engine, jobs
+from db import engine, failpoints, jobs
 from db.session import transaction
 from db.settings import settings
-from worker import failpoints
 from worker.celery import app
 from worker.envelope import Envelope
 from worker.logging import configure

@@ -16,12 +16,11 @@ from celery.exceptions import Ignore, Retry
 from sqlalchemy.exc import SQLAlchemyError
 from structlog.contextvars import bound_contextvars
 
-from db import jobs
+from db import failpoints, jobs
 from db.errors import HarborError, JobCancelled, JobLeaseLost
 from db.jobs.heartbeat import Interrupted, heartbeat
 from db.session import single_statement, task_scope, transaction
 from db.settings import settings
-from worker import failpoints
 from worker.envelope import JOB_HEADER
 
 if TYPE_CHECKING:

@@ -57,8 +57,8 @@ _IN_FLIGHT = "state IN ('published', 'running')"
 class Job(Base):
     """One job. `available_at` is when it is due next: to be published when ready, and again when published.
 
-    `attempt` counts how often it was claimed. A row that is `blocked` waits for an older one of its `ordering_key`, and
-    is in no index that a relay reads.
+    `attempt` counts how often it was claimed, and `publish_count` how often it was published since it last started. A
+    row that is `blocked` waits for an older one of its `ordering_key`, and is in no index that a relay reads.
     """
 
     __tablename__ = "jobs"

@@ -287,6 +287,7 @@ BEGIN
     NEW.publish_count := OLD.publish_count + 1;
   ELSIF NEW.state = 'running' THEN
     NEW.started_at := statement_timestamp();
+    NEW.publish_count := 0;
   ELSE
     NEW.lease_token := NULL;
     NEW.lease_until := NULL;

@@ -45,7 +45,7 @@ def _count(database: None) -> None:
 
 
 def published(**options: object) -> UUID:
-    task_id = put("sample.count", 7, **options)  # type: ignore[arg-type]
+    task_id = put("sample.count", 7, **options)
     lease()
     return task_id
 

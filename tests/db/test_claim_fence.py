@@ -10,31 +10,29 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from db.errors import JobCancelled, JobLeaseLost, SecondTransaction
-from db.jobs import Claim
 from db.session import transaction
 from db.statements import TimedConnection
 from tests.db.sql import change, value
 from tests.ledger import (
-    act,
     attempt,
     before_commit,
-    claim,
     claimed,
     effects,
     elsewhere,
+    have_effect,
     lease,
     make_type,
     put,
     request_cancel,
     row,
+    run_by,
     run_out,
     state,
     sweep,
+    taken_over,
 )
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from sqlalchemy.orm import Session
 
 ONE_OR_SEVERAL = pytest.mark.parametrize("repeatable", [False, True], ids=["one transaction", "repeatable"])
@@ -43,25 +41,6 @@ ONE_OR_SEVERAL = pytest.mark.parametrize("repeatable", [False, True], ids=["one 
 @pytest.fixture(autouse=True)
 def _count(database: None) -> None:
     make_type()
-
-
-def have_effect(taken: Claim) -> None:
-    with transaction() as session:
-        act(session, taken.task_id)
-
-
-def taken_over(taken: Claim) -> Claim:
-    """Another worker has the job now."""
-    run_out(taken)
-    other = elsewhere(lambda: claim(taken.task_id))
-    assert other is not None
-    return other
-
-
-def run_by(taken: Claim) -> None:
-    """Be the worker that runs it, from its effect to its end."""
-    with attempt(taken):
-        have_effect(taken)
 
 
 def end_its_backend(session: Session) -> None:
@@ -94,9 +73,11 @@ def test_each_transaction_of_a_repeatable_task_commits_and_none_completes() -> N
 def test_an_error_takes_the_effect_and_the_end_back() -> None:
     taken = claimed()
 
-    with attempt(taken), pytest.raises(LookupError), transaction() as session:
-        act(session, taken.task_id)
+    def fail() -> None:
         raise LookupError
+
+    with attempt(taken), pytest.raises(LookupError):
+        have_effect(taken, fail)
 
     assert (effects(taken.task_id), state(taken.task_id), taken.completed) == (0, "running", False)
 
@@ -120,9 +101,10 @@ def test_a_connection_that_dies_in_the_commit_leaves_both_or_neither(monkeypatch
         connection.close()
         raise psycopg.OperationalError("server closed the connection unexpectedly")
 
-    with attempt(taken), monkeypatch.context() as cut, pytest.raises(OperationalError):
+    with attempt(taken), monkeypatch.context() as cut:
         cut.setattr(TimedConnection, "commit", committed_but_unanswered)
-        have_effect(taken)
+        with pytest.raises(OperationalError):
+            have_effect(taken)
 
     assert (effects(taken.task_id), state(taken.task_id)) == (1, "done")
     # The worker does not know: it must not take the job for its own any more, nor for completed.
@@ -174,10 +156,8 @@ def test_a_worker_whose_job_was_swept_commits_nothing(repeatable: bool) -> None:
 def test_a_worker_that_loses_its_job_while_it_works_commits_nothing(repeatable: bool) -> None:
     late = claimed()
 
-    with attempt(late, repeatable=repeatable), pytest.raises(JobLeaseLost), transaction() as session:
-        act(session, late.task_id)
-        run_by_another = elsewhere(lambda: taken_over(late))
-        elsewhere(lambda: run_by(run_by_another))
+    with attempt(late, repeatable=repeatable), pytest.raises(JobLeaseLost):
+        have_effect(late, lambda: elsewhere(lambda: run_by(taken_over(late))))
 
     assert (effects(late.task_id), state(late.task_id)) == (1, "done")
 
@@ -222,9 +202,8 @@ def test_nobody_takes_a_job_between_the_last_statement_and_the_commit() -> None:
 def test_a_job_that_was_asked_to_stop_commits_nothing(repeatable: bool) -> None:
     taken = claimed()
 
-    with attempt(taken, repeatable=repeatable), pytest.raises(JobCancelled), transaction() as session:
-        act(session, taken.task_id)
-        assert elsewhere(lambda: request_cancel(taken.task_id)) == "running"
+    with attempt(taken, repeatable=repeatable), pytest.raises(JobCancelled):
+        have_effect(taken, lambda: elsewhere(lambda: request_cancel(taken.task_id)))
 
     assert (effects(taken.task_id), state(taken.task_id), taken.completed) == (0, "running", False)
 
@@ -240,59 +219,14 @@ def test_what_the_heartbeat_has_seen_stops_the_next_transaction_before_it_opens(
     assert effects(taken.task_id) == 0
 
 
-# ---- what the guards are for -----------------------------------------------------------------------------------------
-
-
-def _both_run(late: Claim) -> tuple[int, str]:
-    """One worker sleeps in its task while another runs the job; then the first one wakes up."""
-    with attempt(late), transaction() as session:
-        act(session, late.task_id)
-        other = elsewhere(lambda: taken_over(late))
-        elsewhere(lambda: run_by(other))
-    return effects(late.task_id), state(late.task_id)
-
-
-def test_without_the_completion_in_its_transaction_a_job_would_have_its_effect_twice(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(Claim, "complete", lambda _claim, _session: None)
-
-    assert _both_run(claimed()) == (2, "running")
-
-
-def test_with_a_completion_of_its_own_after_the_effect_a_crash_would_repeat_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    task_id: UUID
-    with monkeypatch.context() as apart:
-        apart.setattr(Claim, "complete", lambda _claim, _session: None)
-        crashed = claimed()
-        run_by(crashed)  # Committed; the worker dies before it says so.
-    task_id = crashed.task_id
-
-    run_by(taken_over(crashed))
-
-    assert (effects(task_id), state(task_id)) == (2, "done")
-
-
-def test_without_the_fence_a_repeatable_task_would_go_on_after_it_lost_its_job(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Claim, "fence", lambda _claim, _session: None)
-    late = claimed()
-    run_by(taken_over(late))
-
-    with attempt(late, repeatable=True):
-        have_effect(late)
-
-    assert effects(late.task_id) == 2
-
-
 # ---- one transaction -------------------------------------------------------------------------------------------------
 
 
 def test_a_second_transaction_inside_the_first_is_refused_and_nothing_is_committed() -> None:
     taken = claimed()
 
-    with attempt(taken), pytest.raises(SecondTransaction), transaction() as session:
-        act(session, taken.task_id)
-        have_effect(taken)
+    with attempt(taken), pytest.raises(SecondTransaction):
+        have_effect(taken, lambda: have_effect(taken))
 
     assert (effects(taken.task_id), state(taken.task_id)) == (0, "running")
 

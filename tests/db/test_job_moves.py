@@ -1,4 +1,4 @@
-"""What the database itself keeps of a job, whoever writes: which state follows which, and that no row is half of two."""
+"""What the database itself keeps of a job, whoever writes: which state follows which, and no row half of two."""
 
 from __future__ import annotations
 
@@ -230,12 +230,13 @@ def test_the_end_of_a_job_lets_the_next_of_its_ordering_key_go_and_no_other(end:
     assert (row(second).blocked, row(third).blocked) == (False, True)
 
 
-def test_a_job_that_is_tried_again_keeps_the_others_of_its_key_waiting() -> None:
+def test_a_job_that_is_tried_again_goes_before_the_others_of_its_key() -> None:
     first, second = claimed(ordering_key="k"), put(ordering_key="k")
     lease()
 
     with transaction() as session:
         jobs.give_back(session, first)
 
-    assert row(second).blocked
     assert [message.task_id for message in lease()] == [first.task_id]
+    assert lease() == []
+    assert state(second) == "ready"

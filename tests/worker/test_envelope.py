@@ -56,7 +56,8 @@ def test_it_equals_a_message_of_send_task(
 def taken(broker: Broker) -> dict[str, Any]:
     """The only message that waits, decoded, without the tag that each delivery makes anew."""
     (key,) = broker.client.scan_iter(match="harbor:bulk*")
-    message: dict[str, Any] = json.loads(broker.client.rpop(key))
+    popped: Any = broker.client.rpop(key)
+    message: dict[str, Any] = json.loads(popped)
     assert broker.client.llen(key) == 0
     message["body"] = json.loads(base64.b64decode(message["body"]))
     assert message["properties"].pop("delivery_tag")
