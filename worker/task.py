@@ -171,6 +171,9 @@ class _Run:
                 log.warning("job.failed", again_in_seconds=round(settled.wait_seconds, 1), exc_info=error)
             when: Any = settled.wait_seconds
             raise Retry(str(error), error if isinstance(error, Exception) else None, when) from None
+        told = {"kind": type(error).__name__, "attempts": claim.attempt}
+        # What a refusal says has been thought about; of anything else the traceback is needed.
+        log.error("job.dead", **told, exc_info=None if isinstance(error, HarborError) else error)
         return False
 
 

@@ -43,7 +43,7 @@ def request(task: str, args: Sequence[Any], kwargs: Mapping[str, Any], options: 
     if not isinstance(task, str):
         raise InvalidJob("?", "task", "must be the name of a task")
     _dumped("?", "task", task, {})
-    placed = {str(place): value for place, value in enumerate(args, 1)}
+    placed = {f"args[{place}]": value for place, value in enumerate(args)}
     given = {
         "delay": _seconds(task, "delay", options.get("delay")),
         "at": _moment(task, options.get("at")),

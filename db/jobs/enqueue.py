@@ -151,7 +151,7 @@ def _written(request: JobRequest) -> _Written:
         raise InvalidJob(task=request.task, field="kwargs", problem="must be a mapping")
     known = declared(request.task)
     names = [parameter.name for parameter in known.parameters] if known else []
-    placed = {names[n] if n < len(names) else str(n + 1): value for n, value in enumerate(request.args)}
+    placed = {names[n] if n < len(names) else f"args[{n}]": value for n, value in enumerate(request.args)}
     for name, value in (*placed.items(), *request.kwargs.items()):
         if isinstance(value, Base):
             raise InvalidArgument(task=request.task, argument=name)

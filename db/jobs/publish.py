@@ -40,6 +40,8 @@ RECURSIVE found(queue) AS (
 READY: Final = "state = 'ready' AND NOT blocked"
 # Each priority is a range of its own in the index, so that what is due later hides nothing that is due now.
 _PRIORITIES: Final = "unnest('{0,1,2,3,4,5,6,7,8,9}'::smallint[]) AS p(priority)"
+# Without the order a planner that knows of many due rows reads the table for a priority that has none: 7 s instead of
+# less than one millisecond with a million rows (measured).
 _DUE: Final = text(f"""
 WITH {queues_of(READY)}
 SELECT f.queue, c.queue IS NOT NULL AS controlled
@@ -48,7 +50,7 @@ SELECT f.queue, c.queue IS NOT NULL AS controlled
    AND EXISTS (SELECT FROM {_PRIORITIES} CROSS JOIN LATERAL (
          SELECT FROM jobs j
           WHERE {READY} AND j.queue = f.queue AND j.priority = p.priority AND j.available_at <= statement_timestamp()
-          LIMIT 1) due)
+          ORDER BY j.available_at, j.id LIMIT 1) due)
  ORDER BY f.queue""")
 _CANDIDATES: Final = text(f"""
 SELECT j.id, j.ordering_key

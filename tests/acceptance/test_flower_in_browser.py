@@ -42,7 +42,7 @@ def browser(installed: str, tmp_path: Path) -> Browser:
 
 @pytest.fixture(scope="module")
 def flower(installed: str, shared: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    """A Flower that has heard of a sweep which Beat sent and a worker ran."""
+    """A Flower that has heard of a sweep which Beat enqueued, a relay sent and a worker ran."""
     logs = tmp_path_factory.mktemp("logs")
     harbor = program("harbor")
     with own_broker(shared) as broker:
@@ -52,6 +52,7 @@ def flower(installed: str, shared: dict[str, str], tmp_path_factory: pytest.Temp
         with (
             process([harbor, "flower"], environ, logs / "flower") as running,
             process([harbor, "worker", "--pool", "expiry", "--concurrency", "1"], environ, logs / "worker") as worker,
+            process([harbor, "relay"], environ, logs / "relay"),
             process([harbor, "beat"], environ, logs / "beat") as beat,
         ):
             page = page_of(running)

@@ -85,7 +85,7 @@ ONLY_PYTHON = [
     Wrong("task", "holds a NUL character", task="sample\0pay"),
     Wrong("task", "holds half a character", task="sample\ud83d"),
     *(
-        Wrong("1", "is not JSON", args=(wrong,))
+        Wrong("args[0]", "is not JSON", args=(wrong,))
         for wrong in (
             object(),
             float("nan"),
