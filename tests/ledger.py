@@ -204,6 +204,21 @@ def replace_in_function(name: str, guard: str, instead: str) -> None:
         session.connection().exec_driver_sql(source.replace(guard, instead))
 
 
+def buried(task: str = "sample.count", *args: Any, error: str = "for good", **options: Any) -> UUID:
+    """A job that has failed for good at its first attempt."""
+    taken = claimed(task, *args, **options)
+    with transaction() as session:
+        jobs.bury(session, taken, error)
+    return taken.task_id
+
+
+def operator_actions() -> list[tuple[Any, ...]]:
+    """What is written down of people: actor, action, subject, details; oldest first."""
+    with snapshot() as session:
+        told = text("SELECT actor, action, subject, details FROM operator_actions ORDER BY id")
+        return [tuple(row) for row in session.execute(told)]
+
+
 def fill(count: int, state: str, *, task: str = "sample.count", ended_ago: str = "0 s", attempts: int = 0) -> None:
     """Write many jobs in a state at once, each a millisecond older than the next, with so many failed attempts."""
     statement = text("""

@@ -89,7 +89,7 @@ def test_an_orm_object_is_refused_by_the_name_of_its_argument() -> None:
     row = Product(sku="HBR-MUG-01", name="Harbor mug", price_cents=1290)
 
     told: list[tuple[tuple[Any, ...], dict[str, Any], str]]
-    told = [((42, row), {}, "2"), ((42,), {"payment_ref": row}, "payment_ref")]
+    told = [((42, row), {}, "args[1]"), ((42,), {"payment_ref": row}, "payment_ref")]
     for args, kwargs, named in told:
         with pytest.raises(InvalidArgument) as refused, transaction() as session:
             jobs.enqueue(session, TASK, *args, **kwargs)
