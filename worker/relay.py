@@ -11,7 +11,6 @@ import random
 import signal
 import threading
 import time
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -99,8 +98,8 @@ class Relay:
             # Without a broker nothing is leased: a lease that cannot be published only makes its jobs late.
             producer = self._connected()
             if time.monotonic() >= self._sweep_at:
-                self._sweep()
                 self._sweep_at = time.monotonic() + SWEEP_SECONDS
+                self._sweep()
             published = self._publish_due(producer)
         except SQLAlchemyError as error:
             return self._pause("relay.database_failed", error)
@@ -136,13 +135,18 @@ class Relay:
         log.debug("relay.published", jobs=len(messages))
 
     def _sweep(self) -> None:
-        while True:
-            with transaction() as session:
-                swept = jobs.sweep(session, _SWEEP_LIMIT)
-            if any(asdict(swept).values()):
-                log.warning("relay.swept", **asdict(swept))
-            if max(swept.never_started, swept.lease_expired) < _SWEEP_LIMIT or self._stopped.is_set():
-                return
+        """Do every sweep. One that fails, since somebody keeps a row locked, keeps no job from being published."""
+        for name in jobs.SWEEPS:
+            swept = _SWEEP_LIMIT
+            while swept >= _SWEEP_LIMIT and not self._stopped.is_set():
+                try:
+                    with transaction() as session:
+                        swept = jobs.sweep_one(session, name, _SWEEP_LIMIT)
+                except SQLAlchemyError as error:
+                    log.warning("relay.sweep_failed", reason=name, error=type(error).__name__)
+                    break
+                if swept:
+                    log.warning("relay.swept", reason=name, jobs=swept)
 
     def _connected(self) -> Any:
         if self._producer is None:

@@ -145,16 +145,7 @@ class _Run:
         """
         assert self._claim is not None
         claim = self._claim
-        try:
-            with transaction() as session:
-                outcome, settled = _settle(session, claim, error)
-        except SQLAlchemyError as broken:
-            # Its lease runs out, and the relay sends it again.
-            log.warning("job.not_settled", error=type(broken).__name__)
-            outcome, settled = "unsettled", None
-        else:
-            if settled is None:
-                outcome = "done" if claim.completed else "lost"
+        outcome, settled = _write_down(claim, error)
         self._told = {"outcome": outcome, "kind": type(error).__name__}
         if isinstance(error, HarborError):
             self._told["error"] = str(error)
@@ -168,13 +159,31 @@ class _Run:
             raise Ignore from None
         if settled.state == jobs.JobState.READY:
             if outcome == "failed":
-                log.warning("job.failed", again_in_seconds=round(settled.wait_seconds, 1), exc_info=error)
+                # The traceback of the first attempt, and of the last, will do.
+                told = {"kind": type(error).__name__, "again_in_seconds": round(settled.wait_seconds, 1)}
+                log.warning("job.failed", **told, exc_info=error if claim.attempt == 1 else None)
             when: Any = settled.wait_seconds
             raise Retry(str(error), error if isinstance(error, Exception) else None, when) from None
         told = {"kind": type(error).__name__, "attempts": claim.attempt}
         # What a refusal says has been thought about; of anything else the traceback is needed.
         log.error("job.dead", **told, exc_info=None if isinstance(error, HarborError) else error)
         return False
+
+
+def _write_down(claim: Claim, error: BaseException) -> tuple[str, Settled | None]:
+    """End an attempt in the database, and return what to call that."""
+    try:
+        with transaction() as session:
+            outcome, settled = _settle(session, claim, error)
+            if settled is None and claim.completed and isinstance(error, Exception):
+                jobs.note_failure(session, claim, f"{type(error).__name__}: {error}")
+    except SQLAlchemyError as broken:
+        # Its lease runs out, and the relay sends it again.
+        log.warning("job.not_settled", error=type(broken).__name__)
+        return "unsettled", None
+    if settled is None:
+        outcome = "done" if claim.completed else "lost"
+    return outcome, settled
 
 
 def _settle(  # noqa: PLR0911 - a line per ending

@@ -9,14 +9,14 @@ JobFilter …             what operators see and do: see db/jobs/read.py, stats.
 """
 
 from db.jobs.answers import Discard, Snooze
-from db.jobs.claim import Claim, Settled, bury, claim, give_back, retry, snooze
+from db.jobs.claim import Claim, Settled, bury, claim, give_back, note_failure, retry, snooze
 from db.jobs.claim import cancel as cancel_claimed
 from db.jobs.control import JobStatus, Verb, cancel, status
 from db.jobs.enqueue import JobRequest, enqueue, enqueue_many
 from db.jobs.filter import JobFilter
 from db.jobs.job import ARROWS, ENDED, Job, JobAttempt, JobState
 from db.jobs.kinds import DEFAULT_MAX_ATTEMPTS, JobType, Route, all_declared, declare, declared, keep
-from db.jobs.publish import LEASE_LIMIT, Message, Swept, lease, sweep
+from db.jobs.publish import LEASE_LIMIT, SWEEPS, Message, Swept, lease, sweep, sweep_one
 from db.jobs.queue import OperatorAction, QueueControl
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "DEFAULT_MAX_ATTEMPTS",
     "ENDED",
     "LEASE_LIMIT",
+    "SWEEPS",
     "Claim",
     "Discard",
     "Job",
@@ -53,8 +54,10 @@ __all__ = [
     "give_back",
     "keep",
     "lease",
+    "note_failure",
     "retry",
     "snooze",
     "status",
     "sweep",
+    "sweep_one",
 ]

@@ -78,6 +78,9 @@ told AS (
   SELECT id, CASE WHEN :counted THEN attempt ELSE attempt + 1 END, :outcome, :error FROM settled WHERE :outcome <> '')
 SELECT state, extract(epoch FROM available_at - statement_timestamp()) AS wait_seconds FROM settled""")
 
+_NOTE: Final = text("""
+INSERT INTO job_attempts (job_id, attempt, outcome, error) VALUES (:job_id, :attempt, 'failed when done', :error)""")
+
 
 @dataclass(slots=True, eq=False)
 class Claim:
@@ -195,14 +198,15 @@ def bury(session: Session, claim: Claim, error: str) -> Settled | None:
     return _settle(session, claim, JobState.DEAD, counted=True, outcome="refused", error=error)
 
 
+def note_failure(session: Session, claim: Claim, error: str) -> None:
+    """Write down that a job's task failed behind the transaction that completed it, which stays as it is."""
+    told = {"job_id": claim.job_id, "attempt": claim.attempt, "error": _storable(error)}
+    session.execute(_NOTE, told)
+
+
 def cancel(session: Session, claim: Claim, reason: str, outcome: str = "cancelled") -> Settled | None:
     """It is not wanted any more, or there is nothing to do."""
     return _settle(session, claim, JobState.CANCELLED, counted=True, outcome=outcome, error=reason)
-
-
-def complete(session: Session, claim: Claim) -> None:
-    """End a job whose task returned without a transaction of its own. Raises as `Claim.complete` does."""
-    claim.complete(session)
 
 
 def _settle(
@@ -222,7 +226,12 @@ def _settle(
         "counted": counted,
         "wait_seconds": wait_seconds,
         "outcome": outcome,
-        "error": None if error is None else error.replace("\0", "\\0")[:_ERROR_CHARACTERS],
+        "error": None if error is None else _storable(error),
     }
     row = session.execute(_SETTLE, told).one_or_none()
     return None if row is None else Settled(JobState(row.state), float(row.wait_seconds))
+
+
+def _storable(error: str) -> str:
+    """Return an error's text as a column can hold it, and no longer than a person reads."""
+    return error.replace("\0", "\\0")[:_ERROR_CHARACTERS]

@@ -89,7 +89,7 @@ class Job(Base):
             "uq_jobs_dedupe_key",
             "dedupe_key",
             unique=True,
-            postgresql_where=text(f"dedupe_key IS NOT NULL AND {_LIVE}"),
+            postgresql_where=text(f"dedupe_key IS NOT NULL AND NOT cancel_requested AND {_LIVE}"),
         ),
         Index(
             "uq_jobs_ordering_key_in_flight",

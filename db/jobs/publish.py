@@ -126,10 +126,14 @@ WITH RECURSIVE found(key) AS (
 first AS (
   SELECT found.key, (SELECT min(j.id) FROM jobs j WHERE j.blocked AND j.ordering_key = found.key) AS id FROM found)
 UPDATE jobs SET blocked = false
-  FROM first
- WHERE jobs.id = first.id AND jobs.blocked
-   AND NOT EXISTS (SELECT FROM jobs j WHERE j.ordering_key = first.key AND j.state IN ('published', 'running'))
-   AND NOT EXISTS (SELECT FROM jobs j WHERE j.ordering_key = first.key AND j.state = 'ready' AND j.id < first.id)""")
+ WHERE id IN (
+   SELECT jobs.id FROM jobs JOIN first ON jobs.id = first.id
+    WHERE jobs.blocked
+      AND NOT EXISTS (SELECT FROM jobs j WHERE j.ordering_key = first.key AND j.state IN ('published', 'running'))
+      AND NOT EXISTS (SELECT FROM jobs j WHERE j.ordering_key = first.key AND j.state = 'ready' AND j.id < first.id)
+    LIMIT :limit FOR NO KEY UPDATE OF jobs SKIP LOCKED)""")
+SWEEPS: Final = {"never_started": _SWEEP_PUBLISHED, "lease_expired": _SWEEP_RUNNING, "unblocked": _SWEEP_BLOCKED}
+"""Each is a transaction of its own in a relay, so that one that fails keeps no other from its work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,11 +187,13 @@ def sweep(session: Session, limit: int = 1_000) -> Swept:
 
     Those whose attempts are used up are dead. Call it again until the first two counts are below `limit`.
     """
-    told = {"limit": limit}
-    published: Any = session.execute(_SWEEP_PUBLISHED, told)
-    running: Any = session.execute(_SWEEP_RUNNING, told)
-    blocked: Any = session.execute(_SWEEP_BLOCKED)
-    return Swept(published.rowcount, running.rowcount, blocked.rowcount)
+    return Swept(**{name: sweep_one(session, name, limit) for name in SWEEPS})
+
+
+def sweep_one(session: Session, name: str, limit: int = 1_000) -> int:
+    """Do one of `SWEEPS` and return how many rows it changed; with fewer than `limit` it is through."""
+    swept: Any = session.execute(SWEEPS[name], {"limit": limit})
+    return int(swept.rowcount)
 
 
 def _lease_controlled(session: Session, queue: str, limit: int, republish_seconds: float) -> list[Message]:

@@ -128,7 +128,9 @@ def upgrade() -> None:
         "jobs",
         ["dedupe_key"],
         unique=True,
-        postgresql_where=sa.text("dedupe_key IS NOT NULL AND state IN ('ready', 'published', 'running')"),
+        postgresql_where=sa.text(
+            "dedupe_key IS NOT NULL AND NOT cancel_requested AND state IN ('ready', 'published', 'running')"
+        ),
     )
     op.create_index(
         "uq_jobs_ordering_key_in_flight",
@@ -252,7 +254,9 @@ def downgrade() -> None:
     op.drop_index(
         "uq_jobs_dedupe_key",
         table_name="jobs",
-        postgresql_where=sa.text("dedupe_key IS NOT NULL AND state IN ('ready', 'published', 'running')"),
+        postgresql_where=sa.text(
+            "dedupe_key IS NOT NULL AND NOT cancel_requested AND state IN ('ready', 'published', 'running')"
+        ),
     )
     op.drop_index("ix_jobs_running", table_name="jobs", postgresql_where=sa.text("state = 'running'"))
     op.drop_index("ix_jobs_ready", table_name="jobs", postgresql_where=sa.text("state = 'ready' AND NOT blocked"))
@@ -302,9 +306,14 @@ BEGIN
   END IF;
   -- Not in flight (any more): it is the turn of another one of its key, or at least time for a relay to look again.
   IF NEW.ordering_key IS NOT NULL AND NEW.state NOT IN ('published', 'running') THEN
+    -- It waits for nobody, or whoever keeps that row locked would keep this one from ending. The relays' sweep looks
+    -- after what is passed over here.
     UPDATE jobs SET blocked = false
-     WHERE blocked AND id = (
-       SELECT min(id) FROM jobs WHERE ordering_key = NEW.ordering_key AND state = 'ready' AND id <> NEW.id);
+     WHERE id = (
+       SELECT id FROM jobs
+        WHERE blocked AND id = (
+          SELECT min(id) FROM jobs WHERE ordering_key = NEW.ordering_key AND state = 'ready' AND id <> NEW.id)
+          FOR NO KEY UPDATE SKIP LOCKED);
   END IF;
   RETURN NEW;
 END

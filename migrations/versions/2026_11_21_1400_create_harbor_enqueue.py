@@ -262,7 +262,8 @@ BEGIN
     FROM jsonb_array_elements(p_jobs) WITH ORDINALITY AS j(job, place)
     JOIN job_types t ON t.task = j.job->>'task'
    ORDER BY j.place
-  ON CONFLICT (dedupe_key) WHERE dedupe_key IS NOT NULL AND state IN ('ready', 'published', 'running') DO NOTHING
+  ON CONFLICT (dedupe_key)
+    WHERE dedupe_key IS NOT NULL AND NOT cancel_requested AND state IN ('ready', 'published', 'running') DO NOTHING
   RETURNING task_id;
 END
 $$"""
@@ -277,9 +278,15 @@ BEGIN
   LOOP
     SELECT inserted INTO v_id FROM harbor_insert_jobs(jsonb_build_array(p_job)) AS inserted;
     EXIT WHEN FOUND;
+    -- One that is too late to be started will not run for anybody, though no worker has said so yet.
+    UPDATE jobs SET state = 'cancelled'
+     WHERE dedupe_key = p_job #>> '{options,dedupe_key}' AND NOT cancel_requested
+       AND state IN ('ready', 'published') AND expires_at <= statement_timestamp();
+    CONTINUE WHEN FOUND;
     -- Whoever else enqueued it has committed, or the INSERT would still wait. It may have ended since.
     SELECT task_id INTO v_id FROM jobs
-     WHERE dedupe_key = p_job #>> '{options,dedupe_key}' AND state IN ('ready', 'published', 'running');
+     WHERE dedupe_key = p_job #>> '{options,dedupe_key}' AND NOT cancel_requested
+       AND state IN ('ready', 'published', 'running');
     EXIT WHEN FOUND;
     IF current_setting('transaction_isolation') <> 'read committed' THEN
       RAISE EXCEPTION USING ERRCODE = 'serialization_failure',

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -168,11 +169,33 @@ def test_without_their_locks_two_such_batches_deadlock(environ: dict[str, str]) 
     assert "deadlock detected" in "".join(map(str, errors))
 
 
+def test_a_job_that_is_too_late_and_that_nobody_has_ended_keeps_no_other_out() -> None:
+    late = ledger.put(TASK, 1, dedupe_key=KEY, expires=5)
+    ledger.pass_time(late, timedelta(seconds=6))
+
+    other = put()
+
+    assert other != late
+    assert (ledger.state(late), ledger.state(other)) == ("cancelled", "ready")
+
+
+def test_a_job_that_was_asked_to_stop_keeps_no_other_out() -> None:
+    stopping = put()
+    ledger.lease()
+    assert ledger.claim(stopping, TASK) is not None
+    change(f"SELECT harbor_cancel_v1('{stopping}')")
+
+    other = put()
+
+    assert other != stopping
+    assert (ledger.state(stopping), ledger.state(other)) == ("running", "ready")
+
+
 def test_without_the_unique_index_the_same_key_is_written_twice(environ: dict[str, str]) -> None:
     change("DROP INDEX uq_jobs_dedupe_key")
     ledger.replace_in_function(
         "harbor_insert_jobs",
-        "ON CONFLICT (dedupe_key) WHERE dedupe_key IS NOT NULL"
+        "ON CONFLICT (dedupe_key)\n    WHERE dedupe_key IS NOT NULL AND NOT cancel_requested"
         " AND state IN ('ready', 'published', 'running') DO NOTHING",
         "",
     )

@@ -86,7 +86,8 @@ def test_a_message_that_comes_again_while_its_job_runs_is_dropped(ledger: Jobs) 
 def test_a_job_longer_than_its_lease_is_kept_by_its_worker(ledger: Jobs) -> None:
     task_id = ended(ledger, "job.nap", 5)
 
-    assert (state(task_id), runs(task_id), effects(task_id), attempts(task_id)) == ("done", 1, 1, [])
+    assert (state(task_id), runs(task_id), effects(task_id)) == ("done", 1, 1)
+    assert [(number, outcome) for number, outcome, _ in attempts(task_id)] == [(1, "failed when done")]
 
 
 def test_a_message_without_a_row_runs_as_celery_runs_it(ledger: Jobs, send: Callable[..., str]) -> None:
@@ -168,7 +169,7 @@ def test_a_second_transaction_inside_the_first_buries_the_job_with_the_reason(le
 
 
 @pytest.mark.parametrize(("task", "reason"), [("job.twice", "SecondTransaction"), ("job.late", "what follows")])
-def test_an_error_after_the_commit_leaves_the_job_done_and_is_logged(ledger: Jobs, task: str, reason: str) -> None:
+def test_an_error_after_the_commit_leaves_the_job_done_and_is_written_down(ledger: Jobs, task: str, reason: str) -> None:
     task_id = ended(ledger, task)
     wait_until(lambda: ledger.told("task.ran", task_id), RUN_SECONDS, ledger.process)
 

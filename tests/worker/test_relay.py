@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import kombu.exceptions
 import pytest
 import redis.exceptions
+from sqlalchemy import text
 
+from db.jobs import publish
 from tests import ledger
 from tests.broker import Broker, own_broker
 from tests.db.sql import change, value
@@ -114,6 +116,28 @@ def test_a_batch_in_doubt_is_neither_counted_nor_lost(
     row = ledger.row(task_id)
     assert (row.state, row.attempt) == ("published", 0)
     assert relay._breaker.closed is False
+
+
+def test_a_sweep_that_cannot_be_done_keeps_no_job_from_being_published(
+    environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from worker import relay as module
+
+    ledger.make_type()
+    task_id = ledger.put()
+    relay = module.Relay()
+    relay._sweep_at = 0
+    published: list[object] = []
+    monkeypatch.setattr(relay, "_connected", object)
+    monkeypatch.setattr(relay, "_publish", lambda _producer, messages: published.extend(messages))
+    monkeypatch.setattr(module.jobs, "SWEEPS", {"never_started": text("SELECT 1/0"), "unblocked": text("SELECT 1/0")})
+    monkeypatch.setattr(publish, "SWEEPS", module.jobs.SWEEPS)
+
+    relay._turn()
+
+    assert len(published) == 1
+    assert ledger.state(task_id) == "published"
+    assert relay._sweep_at > 0
 
 
 def test_without_a_broker_nothing_is_leased(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
