@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _RECYCLE_SECONDS = 1_800  # Below the idle limits of common proxies and firewalls, the shortest of which is an hour.
 _CONNECT_TIMEOUT_SECONDS = 5
-_HEARTBEAT_CONNECTIONS = 1  # A job's lease is extended while its own transaction holds the other connection.
+_SPARE_CONNECTIONS = 2  # A job's lease is extended while the job holds a transaction, and a snapshot beside it.
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ def _create() -> Engine:
     made = create_engine(
         told.database_url.get_secret_value(),
         poolclass=CountedPool,
-        pool_size=(_role.concurrency or told.database_concurrency) + _HEARTBEAT_CONNECTIONS,
+        pool_size=(_role.concurrency or told.database_concurrency) + _SPARE_CONNECTIONS,
         max_overflow=0,
         pool_pre_ping=True,
         pool_recycle=_RECYCLE_SECONDS,

@@ -1,4 +1,4 @@
-"""Celery's consumer, with its events for Flower sent in bundles.
+"""Celery's consumer, with its events for Flower sent in bundles, and jobs that outlive a connection to the broker.
 
 Celery sends those of a task in two or three messages, one at each turn of its loop, and waits for Redis each time: half
 of what a worker's main process did for a job of one statement (measured). Here they are sent twice a second, or when 24
@@ -10,6 +10,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from celery.worker.consumer import Consumer as CeleryConsumer
+
+from worker import intake
 
 FLUSH_SECONDS: Final = 0.5
 
@@ -25,6 +27,17 @@ class Consumer(CeleryConsumer):
         if consumer.hub and not self._flush_is_due:
             self._flush_is_due = True
             consumer.hub.call_later(FLUSH_SECONDS, self._flush_events)
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """Get ready to connect again. Celery calls this, and stops what runs, since its messages go to others.
+
+        A job goes on: whoever gets a copy of its message finds it claimed.
+        """
+        intake.connection_is_lost = True
+        try:
+            super().on_connection_error_after_connected(exc)
+        finally:
+            intake.connection_is_lost = False
 
     def _flush_events(self) -> None:
         self._flush_is_due = False

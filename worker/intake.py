@@ -32,6 +32,10 @@ def strategy(*args: Any, **options: Any) -> Callable[..., Any]:
     return checked
 
 
+connection_is_lost = False
+"""Set while the consumer gets ready to connect again (worker/consumer.py). Requests do not know their consumer."""
+
+
 class Request(request.Request):
     """A message in a worker's hands. When its child is lost, a job is not sent again from here.
 
@@ -44,3 +48,9 @@ class Request(request.Request):
         if request.request_dict.get(JOB_HEADER):
             return False
         return bool(request._retry_worker_lost(*told))  # noqa: SLF001 - there is no other place to say so
+
+    def cancel(self, pool: Any, *how: Any, **more: Any) -> None:
+        """Stop running it, unless it is a job and only the connection to the broker is lost."""
+        request: Any = super()
+        if not (connection_is_lost and request.request_dict.get(JOB_HEADER)):
+            request.cancel(pool, *how, **more)

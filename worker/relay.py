@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from db import engine, failpoints, jobs
 from db.session import transaction
-from db.settings import settings
+from db.settings import POOLS, settings
 from worker.celery import app
 from worker.envelope import Envelope
 from worker.logging import configure
@@ -136,17 +136,33 @@ class Relay:
 
     def _sweep(self) -> None:
         """Do every sweep. One that fails, since somebody keeps a row locked, keeps no job from being published."""
+        spared = self._spared()
         for name in jobs.SWEEPS:
             swept = _SWEEP_LIMIT
             while swept >= _SWEEP_LIMIT and not self._stopped.is_set():
                 try:
                     with transaction() as session:
-                        swept = jobs.sweep_one(session, name, _SWEEP_LIMIT)
+                        swept = jobs.sweep_one(session, name, _SWEEP_LIMIT, spared)
                 except SQLAlchemyError as error:
                     log.warning("relay.sweep_failed", reason=name, error=type(error).__name__)
                     break
                 if swept:
                     log.warning("relay.swept", reason=name, jobs=swept)
+
+    def _spared(self) -> list[str]:
+        """Return the queues of which the broker has at least as many messages as jobs are published.
+
+        Their workers are behind or away, and nothing is lost. Publishing those jobs again would only fill the broker
+        with copies, each of which costs a worker a claim.
+        """
+        with transaction() as session:
+            waiting = jobs.published(session)
+        if not waiting:
+            return []
+        channel: Any = self._producer.channel
+        with channel.conn_or_acquire() as client:
+            taken = sum(client.hlen(f"unacked:{pool}") for pool in POOLS)
+        return [queue for queue, count in waiting.items() if channel._size(queue) + taken >= count]  # noqa: SLF001 - public as queue_declare, which would bind it anew
 
     def _connected(self) -> Any:
         if self._producer is None:

@@ -12,6 +12,7 @@ from uuid import UUID
 
 import celery
 import structlog
+from billiard.common import terminate_handler_fired  # type: ignore[attr-defined] # The stubs are older than it.
 from celery.exceptions import Ignore, Retry
 from sqlalchemy.exc import SQLAlchemyError
 from structlog.contextvars import bound_contextvars
@@ -153,7 +154,7 @@ class _Run:
             # What follows the commit cannot undo it.
             log.error("job.failed_after_it_was_done", exc_info=error)
             return True
-        if not isinstance(error, (Exception, Interrupted)):
+        if _asked_to_stop(error):
             return False
         if settled is None or settled.state == jobs.JobState.CANCELLED:
             raise Ignore from None
@@ -198,11 +199,16 @@ def _settle(  # noqa: PLR0911 - a line per ending
         return "snoozed", jobs.snooze(session, claim, error.delay_seconds)
     if isinstance(error, jobs.Discard):
         return "discarded", jobs.cancel_claimed(session, claim, error.reason, "discarded")
-    if not isinstance(error, Exception):
+    if _asked_to_stop(error):
         return "given back", jobs.give_back(session, claim)
     if isinstance(error, HarborError) and not error.transient:
         return "refused", jobs.bury(session, claim, f"{type(error).__name__}: {error}")
     return "failed", jobs.retry(session, claim, f"{type(error).__name__}: {error}")
+
+
+def _asked_to_stop(error: BaseException) -> bool:
+    """Whether this process ends because its worker does. A task that calls sys.exit() merely fails."""
+    return isinstance(error, SystemExit) and bool(terminate_handler_fired())
 
 
 def _plainly_told(error: BaseException | None) -> dict[str, Any]:

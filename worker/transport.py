@@ -129,6 +129,14 @@ class Channel(stock.Channel):
             message.queue = queue
         return message
 
+    def _connparams(self, asynchronous: bool = False) -> Any:
+        """Return how to connect. kombu calls this for a connection that is closed, too, which would end the worker."""
+        told: Any = self.connection
+        if told is None or told.client is None:
+            raise redis.ConnectionError("the connection to the broker is closed")
+        kombu: Any = super()
+        return kombu._connparams(asynchronous)  # noqa: SLF001 - its own; the stubs do not know it.
+
     def _create_client(self, asynchronous: bool = False) -> Any:
         # kombu makes four clients for each message, each with a table of all commands. One per pool does.
         kept = self._kept_clients.get(asynchronous)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-REFUSED: Final = "HB010"
+REFUSED: Final = "22X10"
 """The SQLSTATE with which Harbor's functions refuse a job."""
 
 

@@ -180,7 +180,8 @@ def give_back(session: Session, claim: Claim) -> Settled | None:
     All of these end an attempt, in a transaction of their own, and answer None when the lease was lost: then it is for
     others to say how the job goes on.
     """
-    return _settle(session, claim, JobState.READY, counted=False, wait_seconds=0.0)
+    told = "its worker was asked to stop"
+    return _settle(session, claim, JobState.READY, counted=False, wait_seconds=0.0, outcome="given back", error=told)
 
 
 def snooze(session: Session, claim: Claim, delay_seconds: float) -> Settled | None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-REFUSED: Final = "HB010"
+REFUSED: Final = "22X10"
 """The SQLSTATE of a job that cannot be enqueued; COLUMN names its field, TABLE its task and DETAIL the problem."""
 
 # The escape of NUL, and not a backslash before the text "u0000": backslashes come in pairs.

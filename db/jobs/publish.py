@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 LEASE_LIMIT: Final = 500
+FROZEN_MS: Final = 5_000
+"""A relay that is frozen in the middle of a lease keeps its rows, and a queue with limits, from others for so long."""
+
 _MOST_DOUBLINGS: Final = 6  # 10 s become 10 minutes; a queue that is longer gets each of its jobs again that often.
 
 
@@ -44,7 +47,8 @@ _PRIORITIES: Final = "unnest('{0,1,2,3,4,5,6,7,8,9}'::smallint[]) AS p(priority)
 # less than one millisecond with a million rows (measured).
 _DUE: Final = text(f"""
 WITH {queues_of(READY)}
-SELECT f.queue, c.queue IS NOT NULL AS controlled
+SELECT f.queue, c.queue IS NOT NULL AS controlled,
+       set_config('idle_in_transaction_session_timeout', '{FROZEN_MS}', true)
   FROM found f LEFT JOIN queue_control c ON c.queue = f.queue
  WHERE f.queue IS NOT NULL AND c.paused IS NOT TRUE
    AND EXISTS (SELECT FROM {_PRIORITIES} CROSS JOIN LATERAL (
@@ -80,7 +84,7 @@ RETURNING id, task_id, task, queue, priority, args::text, kwargs::text""")
 _CONTROL: Final = text("""
 SELECT paused, max_in_flight, rate_per_second,
        least(greatest(1, rate_per_second),
-             tokens + rate_per_second * extract(epoch FROM statement_timestamp() - refilled_at)) AS tokens
+             tokens + rate_per_second * greatest(0, extract(epoch FROM statement_timestamp() - refilled_at))) AS tokens
   FROM queue_control WHERE queue = :queue FOR NO KEY UPDATE SKIP LOCKED""")
 _IN_FLIGHT: Final = text("""
 SELECT (SELECT count(*) FROM jobs WHERE state = 'published' AND queue = :queue)
@@ -94,9 +98,16 @@ late AS MATERIALIZED (
   SELECT j.id FROM found CROSS JOIN LATERAL (
     SELECT id FROM jobs
      WHERE state = 'published' AND queue = found.queue AND available_at <= statement_timestamp()
+       AND queue <> ALL (CAST(:spared AS text[]))
      ORDER BY available_at LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED) j
    LIMIT :limit)
 UPDATE jobs SET state = 'ready', available_at = statement_timestamp() FROM late WHERE jobs.id = late.id""")
+_PUBLISHED: Final = text(f"""
+WITH {queues_of("state = 'published'")}
+SELECT f.queue, (SELECT count(*) FROM jobs WHERE state = 'published' AND queue = f.queue) AS jobs
+  FROM found f
+ WHERE f.queue IS NOT NULL
+   AND (SELECT min(available_at) FROM jobs WHERE state = 'published' AND queue = f.queue) <= statement_timestamp()""")
 _SWEEP_RUNNING: Final = text(f"""
 WITH {queues_of("state = 'running'")},
 lost AS MATERIALIZED (
@@ -173,7 +184,7 @@ def lease(session: Session, republish_seconds: float, limit: int = LEASE_LIMIT) 
     """
     queues = session.execute(_DUE).all()
     messages: list[Message] = []
-    for place, (queue, controlled) in enumerate(queues):
+    for place, (queue, controlled, _) in enumerate(queues):
         share = -(-(limit - len(messages)) // (len(queues) - place))
         if controlled:
             messages += _lease_controlled(session, queue, share, republish_seconds)
@@ -190,10 +201,25 @@ def sweep(session: Session, limit: int = 1_000) -> Swept:
     return Swept(**{name: sweep_one(session, name, limit) for name in SWEEPS})
 
 
-def sweep_one(session: Session, name: str, limit: int = 1_000) -> int:
-    """Do one of `SWEEPS` and return how many rows it changed; with fewer than `limit` it is through."""
-    swept: Any = session.execute(SWEEPS[name], {"limit": limit})
+def sweep_one(session: Session, name: str, limit: int = 1_000, spared: Sequence[str] = ()) -> int:
+    """Do one of `SWEEPS` and return how many rows it changed; with fewer than `limit` it is through.
+
+    Args:
+        session: a transaction of its own.
+        name: which one.
+        limit: at most so many rows.
+        spared: queues whose messages are known to be where they belong; what waits there is late and not lost.
+    """
+    told: dict[str, Any] = {"limit": limit}
+    if name == "never_started":
+        told["spared"] = list(spared)
+    swept: Any = session.execute(SWEEPS[name], told)
     return int(swept.rowcount)
+
+
+def published(session: Session) -> dict[str, int]:
+    """Return how many jobs of a queue are published and not started, for each queue where one of them is overdue."""
+    return {row.queue: row.jobs for row in session.execute(_PUBLISHED)}
 
 
 def _lease_controlled(session: Session, queue: str, limit: int, republish_seconds: float) -> list[Message]:

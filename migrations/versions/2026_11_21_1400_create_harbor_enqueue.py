@@ -1,7 +1,7 @@
 """Create what enqueues: harbor_enqueue_v1, harbor_enqueue_many_v1, harbor_job_v1, harbor_cancel_v1 and their role.
 
 They are the only way in, for Python as for psql, so that a wrong job is refused in the same words everywhere. A refusal
-has SQLSTATE HB010 and names the field as its COLUMN; it never repeats a value, because servers log what they refuse.
+has SQLSTATE 22X10 and names the field as its COLUMN; it never repeats a value, because servers log what they refuse.
 
 They run with their owner's rights: `harbor_enqueuer` may execute them, and needs no right on any table. The name carries
 a version: a changed function gets a new name, so that old callers keep working.
@@ -70,7 +70,7 @@ DECLARE
   v_field CONSTANT text := coalesce(nullif(left(p_field, 80), ''), '""');
 BEGIN
   RAISE EXCEPTION USING
-    ERRCODE = 'HB010',
+    ERRCODE = '22X10',
     MESSAGE = format('%sjob %s: %s %s', p_where, v_task, v_field, p_problem),
     COLUMN = v_field,
     TABLE = v_task,

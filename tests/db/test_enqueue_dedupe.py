@@ -169,7 +169,9 @@ def test_without_their_locks_two_such_batches_deadlock(environ: dict[str, str]) 
     assert "deadlock detected" in "".join(map(str, errors))
 
 
+@shared_database
 def test_a_job_that_is_too_late_and_that_nobody_has_ended_keeps_no_other_out() -> None:
+    ledger.make_type(TASK, number=["integer"])
     late = ledger.put(TASK, 1, dedupe_key=KEY, expires=5)
     ledger.pass_time(late, timedelta(seconds=6))
 
@@ -179,6 +181,7 @@ def test_a_job_that_is_too_late_and_that_nobody_has_ended_keeps_no_other_out() -
     assert (ledger.state(late), ledger.state(other)) == ("cancelled", "ready")
 
 
+@shared_database
 def test_a_job_that_was_asked_to_stop_keeps_no_other_out() -> None:
     stopping = put()
     ledger.lease()

@@ -102,7 +102,7 @@ def test_of_a_job_that_does_not_exist_there_is_nothing_to_tell(service: str) -> 
 def test_a_refusal_says_hb010_the_field_and_the_problem(service: str, call: str, field: str, problem: str) -> None:
     ran = refused(service, f"SELECT {call}")
 
-    assert "ERROR:  HB010: " in ran.stderr
+    assert "ERROR:  22X10: " in ran.stderr
     assert f"COLUMN NAME:  {field}\n" in ran.stderr
     assert f"DETAIL:  {problem}" in ran.stderr
     assert "TABLE NAME:  sample." in ran.stderr

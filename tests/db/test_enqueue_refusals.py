@@ -59,7 +59,7 @@ def _refused(statement: str, *told: str) -> tuple[str, str]:
     with psycopg.connect(str_url(url)) as connection, pytest.raises(psycopg.Error) as refused:
         connection.execute(statement, told)
     diag = refused.value.diag
-    assert diag.sqlstate == "HB010"
+    assert diag.sqlstate == "22X10"
     assert diag.column_name is not None
     assert diag.message_detail is not None
     assert diag.message_primary is not None

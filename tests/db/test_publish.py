@@ -178,6 +178,24 @@ def test_a_rate_lets_a_seconds_worth_go_at_once_and_then_as_many_as_the_time_all
     assert len(ledger.lease()) == 4
 
 
+def test_a_clock_that_was_set_back_does_not_stop_a_queue_that_has_a_rate() -> None:
+    control(rate_per_second=100, tokens=50)
+    change("UPDATE queue_control SET refilled_at = statement_timestamp() + interval '10 minutes'")
+    ledger.put()
+
+    assert len(ledger.lease()) == 1
+
+
+def test_a_relay_that_is_frozen_in_a_lease_gives_it_up_after_some_seconds() -> None:
+    ledger.put()
+
+    with transaction() as session:
+        jobs.lease(session, ledger.REPUBLISH_SECONDS)
+        limit = session.execute(text("SHOW idle_in_transaction_session_timeout")).scalar_one()
+
+    assert limit == "5s"
+
+
 def test_a_rate_below_one_per_second_lets_one_go_at_a_time() -> None:
     control(rate_per_second=0.1, tokens=1)
     for _ in range(3):

@@ -86,8 +86,7 @@ def test_a_message_that_comes_again_while_its_job_runs_is_dropped(ledger: Jobs) 
 def test_a_job_longer_than_its_lease_is_kept_by_its_worker(ledger: Jobs) -> None:
     task_id = ended(ledger, "job.nap", 5)
 
-    assert (state(task_id), runs(task_id), effects(task_id)) == ("done", 1, 1)
-    assert [(number, outcome) for number, outcome, _ in attempts(task_id)] == [(1, "failed when done")]
+    assert (state(task_id), runs(task_id), effects(task_id), attempts(task_id)) == ("done", 1, 1, [])
 
 
 def test_a_message_without_a_row_runs_as_celery_runs_it(ledger: Jobs, send: Callable[..., str]) -> None:
@@ -152,6 +151,23 @@ def test_a_job_that_keeps_failing_is_dead_after_its_last_attempt(ledger: Jobs, t
     assert attempts(task_id) == [(1, "failed", error), (2, "failed", error)]
 
 
+def test_a_task_that_exits_has_failed_and_does_not_run_for_ever(ledger: Jobs) -> None:
+    task_id = ended(ledger, "job.exit", max_attempts=2)
+
+    assert (state(task_id), runs(task_id)) == ("dead", 2)
+    assert [(number, outcome) for number, outcome, _ in attempts(task_id)] == [(1, "failed"), (2, "failed")]
+
+
+def test_a_job_outlives_its_worker_s_connections_to_the_broker(ledger: Jobs) -> None:
+    task_id = put("job.nap", 1.5)
+    ledger.wait_for_start(task_id)
+
+    ledger.broker.client.client_kill_filter(_type="normal", skipme=True)
+    ledger.wait_for(task_id, *ENDED)
+
+    assert (state(task_id), runs(task_id), row(task_id).attempt, attempts(task_id)) == ("done", 1, 1, [])
+
+
 def test_a_refusal_is_not_tried_again(ledger: Jobs) -> None:
     task_id = ended(ledger, "job.refuse")
 
@@ -169,11 +185,12 @@ def test_a_second_transaction_inside_the_first_buries_the_job_with_the_reason(le
 
 
 @pytest.mark.parametrize(("task", "reason"), [("job.twice", "SecondTransaction"), ("job.late", "what follows")])
-def test_an_error_after_the_commit_leaves_the_job_done_and_is_written_down(ledger: Jobs, task: str, reason: str) -> None:
+def test_an_error_after_the_commit_leaves_the_job_done_and_is_told(ledger: Jobs, task: str, reason: str) -> None:
     task_id = ended(ledger, task)
     wait_until(lambda: ledger.told("task.ran", task_id), RUN_SECONDS, ledger.process)
 
-    assert (state(task_id), runs(task_id), effects(task_id), attempts(task_id)) == ("done", 1, 1, [])
+    assert (state(task_id), runs(task_id), effects(task_id)) == ("done", 1, 1)
+    assert [(number, outcome) for number, outcome, _ in attempts(task_id)] == [(1, "failed when done")]
     [told] = ledger.told("job.failed_after_it_was_done", task_id)
     assert (told["level"], reason in told["exception"]) == ("error", True)
     assert ledger.told("task.ran", task_id)[0]["outcome"] == "done"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import kombu.exceptions
@@ -57,6 +58,31 @@ def test_what_the_broker_lost_is_sent_again(relay: tuple[Process, Broker]) -> No
     wait_until(lambda: broker.lengths() == {"default": 1}, SECONDS, running)
     assert ledger.row(task_id).publish_count >= 2
     assert ledger.row(task_id).attempt == 0
+
+
+def test_what_waits_in_the_broker_is_late_and_not_lost(
+    environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from worker import relay as module
+
+    ledger.make_type()
+    with own_broker(environ) as broker:
+        relay = module.Relay()
+        connection = module.app.connection_for_write(url=broker.url)
+        monkeypatch.setattr(module.app, "connection_for_write", lambda: connection)
+        task_id = ledger.put()
+        relay._turn()
+        ledger.pass_time(task_id, timedelta(hours=1))
+        kept = relay._spared()
+        relay._sweep()
+        late = ledger.state(task_id)
+
+        broker.client.flushdb()
+        lost = relay._spared()
+        relay._sweep()
+
+    assert (kept, late) == (["default"], "published")
+    assert (lost, ledger.state(task_id)) == ([], "ready")
 
 
 def test_it_outlives_dropped_connections_to_the_broker_and_the_database(relay: tuple[Process, Broker]) -> None:

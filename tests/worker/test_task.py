@@ -61,7 +61,7 @@ def test_a_child_has_an_engine_of_its_own_size_and_name(worker: Worker) -> None:
     lines = worker.run("sample.read")
 
     assert lines[0]["application_name"] == "harbor-worker-default"
-    assert lines[-1]["pool_size"] == 2
+    assert lines[-1]["pool_size"] == 3
 
 
 def test_a_second_transaction_is_refused(worker: Worker) -> None:
