@@ -11,6 +11,7 @@ import pytest
 import redis.exceptions
 from sqlalchemy import text
 
+from db import jobs
 from db.jobs import publish
 from tests import ledger
 from tests.broker import Broker, own_broker
@@ -67,9 +68,11 @@ def test_what_waits_in_the_broker_is_late_and_not_lost(
 
     ledger.make_type()
     with own_broker(environ) as broker:
+        from worker.celery import app
+
         relay = module.Relay()
-        connection = module.app.connection_for_write(url=broker.url)
-        monkeypatch.setattr(module.app, "connection_for_write", lambda: connection)
+        connection = app.connection_for_write(url=broker.url)
+        monkeypatch.setattr(app, "connection_for_write", lambda: connection)
         task_id = ledger.put()
         relay._turn()
         ledger.pass_time(task_id, timedelta(hours=1))
@@ -156,8 +159,8 @@ def test_a_sweep_that_cannot_be_done_keeps_no_job_from_being_published(
     published: list[object] = []
     monkeypatch.setattr(relay, "_connected", object)
     monkeypatch.setattr(relay, "_publish", lambda _producer, messages: published.extend(messages))
-    monkeypatch.setattr(module.jobs, "SWEEPS", {"never_started": text("SELECT 1/0"), "unblocked": text("SELECT 1/0")})
-    monkeypatch.setattr(publish, "SWEEPS", module.jobs.SWEEPS)
+    monkeypatch.setattr(jobs, "SWEEPS", {"never_started": text("SELECT 1/0"), "unblocked": text("SELECT 1/0")})
+    monkeypatch.setattr(publish, "SWEEPS", jobs.SWEEPS)
 
     relay._turn()
 
