@@ -51,8 +51,9 @@ migrations: $(STAMP) ## Models equal migrations
 compose: $(STAMP) ## docker-compose.yml fits the Compose schema
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 
-bench: $(STAMP) ## Measure against the flow of the tutorials (6 minutes)
+bench: $(STAMP) ## Measure beside the flow of the tutorials, and jobs beside other systems (10 minutes)
 	$(BIN)/python -m bench reservations
+	$(BIN)/python -m bench jobs
 
 chaos: $(STAMP) ## Every test that kills, with more rounds
 	HARBOR_TEST_ROUNDS=5 $(BIN)/python -m pytest tests/concurrency tests/acceptance

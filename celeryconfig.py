@@ -111,7 +111,7 @@ task_store_errors_even_if_ignored = False
 
 worker_concurrency = "auto"
 # What a library leaks, a new child does not have. 400,000 KiB.
-worker_max_tasks_per_child = 1000
+worker_max_tasks_per_child = 10_000
 worker_max_memory_per_child = 400_000
 # Celery would replace the handlers of the log that worker/logging.py sets up.
 worker_hijack_root_logger = False

@@ -14,19 +14,21 @@ import sqlalchemy
 from rich.console import Console
 from rich.table import Table
 
-from bench import database, reservations
+from bench import database, jobs, reservations
 from bench.measure import CheckFailedError, Measurement, Result
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_BENCHES: Final = {"reservations": reservations}
+_BENCHES: Final = {"reservations": reservations, "jobs": jobs}
 
 _EPILOG: Final = """\
 examples:
   python -m bench reservations --json bench.json      everything; a few minutes on two cores
   python -m bench reservations --only expire_idle_ms  one key
   python -m bench reservations --quick                does it work? seconds; the numbers mean nothing
+  python -m bench jobs --json jobs.json               jobs, beside Celery, Procrastinate and pgqueuer; four minutes
+  python -m bench jobs --only end_to_end_vs_celery    with --only, keys that are measured together still are
 
 Each key is one number: Harbor's speed divided by a rival's in the same run, or what something costs; the sign of its
 target says whether more is better. The sides take turns; the median of the rounds is reported, with the lowest and the

@@ -37,7 +37,7 @@ class Goal:
     key: str
     what: str
     target: float
-    unit: Literal["ratio", "ms", "MB"] = "ratio"
+    unit: Literal["ratio", "ms", "MB", "%"] = "ratio"
     better: Literal["more", "less"] = "more"
 
     def met_by(self, value: float) -> bool:

@@ -28,7 +28,9 @@ def stats(*, json: Json = False) -> None:
     key; `publ.` have a message that no worker has started; `lost` have a
     worker that says nothing any more; `dead` are those of 24 hours. A wait is
     from the message to the start. Rates are those of the last 10 seconds,
-    waits and runs those of the last hour. Counts end at 10,000, with a `+`.
+    waits and runs those of the last hour. Counts end at 10,000, with a `+`;
+    in JSON `at_least` names those. `rows` is how long the ledger is as
+    PostgreSQL's statistics have it, null before its first ANALYZE.
     """
     from db.jobs.stats import stats as now
     from db.session import snapshot

@@ -8,7 +8,7 @@ from uuid import UUID
 import typer
 
 from cli import figures, move, watch
-from cli.filters import NewerThan, OlderThan, Queue, Task
+from cli.filters import NewerThan, OlderThan, Queue, Task, options, refuse_unknown
 from cli.hints import typed
 from cli.output import Json, as_json, printable, shown, table
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     help="Look at jobs, see how it goes, and retry, cancel or bury them by hand.",
+    short_help="Look at jobs, see how it goes; retry, cancel or bury them.",
     epilog="Example: harbor jobs list --state dead",
 )
 
-_ERROR_CHARACTERS = 40
 _LINE_CHARACTERS = 120
 
 
@@ -43,13 +43,17 @@ def list_(
     """List jobs, newest first. `--after` with the last id of a page gives the next one.
 
     Jobs that are done or cancelled are kept for a day, dead ones for 30.
+    In JSON, `available_at` is when a ready job is due, and `sent_again_at`
+    when the message of a published one is; null in all other states.
     """
     from db.jobs import JobFilter, JobState, read
     from db.session import snapshot
 
     wanted = JobFilter(task, queue, (JobState(state),) if state else (), older_than, newer_than)
-    with snapshot() as session:
+    with snapshot() as session, options(limit="--limit", task="--task", queue="--queue"):
         found = read.page(session, wanted, limit=limit, after=after)
+        if not found:
+            refuse_unknown(session, wanted)
     if json:
         as_json([_plain(asdict(job)) for job in found])
         return
@@ -57,7 +61,7 @@ def list_(
         print("No jobs.")
         return
     columns = ("id", "task", "queue", "state", "attempts", "enqueued", "due or ended", "last error")
-    table(columns, [_row(job) for job in found])
+    table(columns, [_row(job) for job in found], one_line=True)
     if len(found) == limit:
         print(f"There may be more: the same command with --after {found[-1].task_id}")
 
@@ -71,7 +75,7 @@ def _row(job: "ListedJob") -> tuple[object, ...]:
         f"{job.attempt} of {job.max_attempts}",
         job.created_at,
         job.available_at if job.state == "ready" else job.finished_at,
-        _first_line(job.error, _ERROR_CHARACTERS),
+        _first_line(job.error, _LINE_CHARACTERS),
     )
 
 
@@ -101,7 +105,9 @@ def show(
 ) -> None:
     """Show one job: what it waits for, its attempts with their errors, and what can be done with it.
 
-    Of its arguments only primary keys are shown, unless asked for.
+    Of its arguments only primary keys are shown, unless asked for. In JSON
+    `args` and `kwargs` are a list and an object with --arguments, and null
+    without.
     """
     from cli.steps import possible, why
     from db.jobs import read
@@ -109,12 +115,12 @@ def show(
 
     with snapshot() as session:
         job = read.show(session, task_id)
-    args, kwargs = _arguments(job, whole=arguments, json=json)
     if json:
+        args, kwargs = (job.args, job.kwargs) if arguments else (None, None)
         told = {**asdict(job), "args": args, "kwargs": kwargs, "why": why(job), "can": list(possible(job))}
         as_json(_plain(told))
         return
-    _print_job(job, args, kwargs)
+    _print_job(job, *_arguments(job, whole=arguments))
     if job.attempts:
         _print_attempts(job)
     for action in job.actions:
@@ -136,7 +142,7 @@ def _print_attempts(job: "JobDetails") -> None:
             print(f"  {printable(line)}")
 
 
-def _print_job(job: "JobDetails", args: Any, kwargs: Any) -> None:
+def _print_job(job: "JobDetails", args: str, kwargs: str) -> None:
     told = {
         "Job": job.task_id,
         "Task": job.task,
@@ -159,9 +165,7 @@ def _print_job(job: "JobDetails", args: Any, kwargs: Any) -> None:
             print(f"{name:<12} {shown(value)}")
 
 
-def _arguments(job: "JobDetails", *, whole: bool, json: bool) -> tuple[Any, Any]:
-    if whole and json:
-        return job.args, job.kwargs
+def _arguments(job: "JobDetails", *, whole: bool) -> tuple[str, str]:
     if whole:
         return json_.dumps(job.args, ensure_ascii=False), json_.dumps(job.kwargs, ensure_ascii=False)
     from worker.arguments import primary_keys_only
@@ -170,11 +174,15 @@ def _arguments(job: "JobDetails", *, whole: bool, json: bool) -> tuple[Any, Any]
 
 
 def _plain(told: dict[str, Any]) -> dict[str, Any]:
-    """Return it with ids as text, also those of what stands in its way."""
-    return {
+    """Return it with ids as text, also those of what stands in its way, and the next moment by what it is."""
+    plain = {
         name: str(value) if isinstance(value, UUID) else _plain(value) if name == "head" and value else value
         for name, value in told.items()
     }
+    if "available_at" in told:
+        plain["available_at"] = told["available_at"] if told["state"] == "ready" else None
+        plain["sent_again_at"] = told["available_at"] if told["state"] == "published" else None
+    return plain
 
 
 app.add_typer(move.app)

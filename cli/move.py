@@ -9,7 +9,7 @@ import typer
 
 from cli.actor import Actor
 from cli.errors import explain
-from cli.filters import NewerThan, OlderThan, Queue, Task, said
+from cli.filters import NewerThan, OlderThan, Queue, Task, options, refuse_unknown, said
 from cli.output import Json, as_json
 from db.errors import HarborError
 
@@ -61,7 +61,8 @@ def cancel(
     task_ids: _Ids = None,
     *,
     state: Annotated[
-        Literal["ready", "published", "running"] | None, typer.Option(help="Which of them; all three unless given.")
+        Literal["ready", "published", "running"] | None,
+        typer.Option(help="Which of them; all three unless given."),
     ] = None,
     task: Task = None,
     queue: Queue = None,
@@ -157,8 +158,10 @@ def _move_many(verb: "Verb", wanted: "JobFilter", actor: str, *, yes: bool, json
     from db.jobs import many
     from db.session import snapshot
 
-    with snapshot() as session:
+    with snapshot() as session, options(task="--task", queue="--queue"):
         selected = many.selected(session, verb, wanted)
+        if not selected.ids:
+            refuse_unknown(session, wanted)
     asked = len(selected.ids)
     if asked and not yes:
         _ask(verb, wanted, selected)

@@ -14,6 +14,8 @@ import typer
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of a table.")]
 
+_ENDLESS_COLUMNS = 100_000
+_LEAST_LAST_COLUMNS = 12
 _PIPED_COLUMNS = 200  # A pipe has no width; a row that is folded cannot be searched line by line.
 
 
@@ -31,8 +33,14 @@ def shown(value: object) -> str:
     return printable(str(value))
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print rows under headings; numbers stand on the right."""
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, one_line: bool = False) -> None:
+    """Print rows under headings; numbers stand on the right.
+
+    Args:
+        columns: the headings.
+        rows: their cells.
+        one_line: let each row be one line, however wide; a terminal gets the last column cut to what is left of it.
+    """
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -42,10 +50,19 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     drawn = Table(box=SIMPLE_HEAD, pad_edge=False)
     for place, column in enumerate(columns):
         is_number = bool(cells) and isinstance(cells[0][place], int)
-        drawn.add_column(column, justify="right" if is_number else "left", overflow="fold")
+        drawn.add_column(column, justify="right" if is_number else "left", overflow="fold", no_wrap=one_line)
     for row in cells:
         drawn.add_row(*(Text(shown(value)) for value in row))
-    Console(width=None if sys.stdout.isatty() else _PIPED_COLUMNS).print(drawn)
+    width = None if sys.stdout.isatty() else _PIPED_COLUMNS
+    if one_line:
+        endless = Console(width=_ENDLESS_COLUMNS)
+        if sys.stdout.isatty():
+            last = drawn.columns[-1]
+            last.overflow, last.max_width = "ellipsis", 0
+            left = Console().width - endless.measure(drawn).maximum
+            last.max_width = max(left, _LEAST_LAST_COLUMNS)
+        width = endless.measure(drawn).maximum
+    Console(width=width).print(drawn)
 
 
 def as_json(value: Any) -> None:

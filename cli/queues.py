@@ -7,12 +7,13 @@ import typer
 
 from cli.actor import Actor
 from cli.figures import limits, number
-from cli.filters import duration
+from cli.filters import duration, options
 from cli.output import Json, as_json, shown, table
 
 app = typer.Typer(
     no_args_is_help=True,
     help="See how long each queue is, pause and resume it, and limit what its workers get.",
+    short_help="See how long queues are; pause, resume and limit them.",
     epilog="Example: harbor queues list",
 )
 
@@ -84,7 +85,7 @@ def limit(
         changes["rate_per_second"] = _number(rate, float, "--rate")
     if not changes:
         raise typer.BadParameter("one of them is needed.", param_hint="'--max-in-flight' or '--rate'")
-    with transaction() as session:
+    with options(max_in_flight="--max-in-flight", rate_per_second="--rate"), transaction() as session:
         limits_.limit(session, queue, changes, actor)
     _report(queue, "is changed", json=json)
 

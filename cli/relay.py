@@ -8,7 +8,10 @@ import typer
 app = typer.Typer()
 
 
-@app.command(epilog="Example: harbor relay --alive /tmp/relay-alive")
+@app.command(
+    short_help="Run a relay, which takes due jobs to the broker.",
+    epilog="Example: harbor relay --alive /tmp/relay-alive",
+)
 def relay(
     *,
     alive: Annotated[

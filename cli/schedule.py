@@ -8,6 +8,8 @@ from uuid import UUID
 import typer
 
 from cli.actor import Actor
+from cli.filters import options as named
+from cli.filters import seconds
 from cli.hints import typed
 from cli.output import Json, as_json, shown, table
 
@@ -17,8 +19,12 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     help="See what is due when and what became of it; add, pause and start periodic jobs.",
+    short_help="See what is due when; add, pause and start periodic jobs.",
     epilog="Example: harbor schedule list",
 )
+
+_FIELDS = ("every", "crontab", "timezone", "misfire_grace_seconds", "priority", "max_attempts", "expires")
+_OPTIONS = {field: f"--{field.replace('_', '-')}" for field in (*_FIELDS, "dedupe_key", "ordering_key")}
 
 _Name = Annotated[str, typer.Argument(help="The schedule's name, as `harbor schedule list` shows it.")]
 
@@ -63,7 +69,10 @@ def add(
     name: Annotated[str, typer.Argument(help="What to call it.")],
     task: Annotated[str, typer.Argument(help="The task of its jobs.")],
     *,
-    every: Annotated[float | None, typer.Option(help="Seconds; counted from the Unix epoch.")] = None,
+    every: Annotated[
+        float | None,
+        typer.Option(parser=seconds, metavar="TIME", help="900 for seconds, 90s, 15m, 2h, 1d; from the Unix epoch."),
+    ] = None,
     crontab: Annotated[
         str | None, typer.Option(help="Minute, hour, day of month, month, day of week; a day has to match both.")
     ] = None,
@@ -80,7 +89,10 @@ def add(
     misfire_grace_seconds: Annotated[float, typer.Option(help="A tick that is later does not run.")] = 600.0,
     priority: Annotated[int | None, typer.Option(help="Of its jobs: 0 goes first, 9 last.")] = None,
     max_attempts: Annotated[int | None, typer.Option(help="How often a job is tried.")] = None,
-    expires: Annotated[float | None, typer.Option(help="Seconds after which a job is not started any more.")] = None,
+    expires: Annotated[
+        float | None,
+        typer.Option(parser=seconds, metavar="TIME", help="After that, such as 90s, a job is not started any more."),
+    ] = None,
     dedupe_key: Annotated[str | None, typer.Option(help="Of its jobs.")] = None,
     ordering_key: Annotated[str | None, typer.Option(help="Of its jobs.")] = None,
     actor: Actor,
@@ -90,6 +102,8 @@ def add(
     from db import schedule
     from db.session import transaction
 
+    if (every is None) == (crontab is None):
+        raise typer.BadParameter("give one of them.", param_hint="'--every' or '--crontab'")
     options = {
         "priority": priority,
         "max_attempts": max_attempts,
@@ -97,20 +111,20 @@ def add(
         "dedupe_key": dedupe_key,
         "ordering_key": ordering_key,
     }
-    declared = schedule.Declaration(
-        name,
-        task,
-        every_seconds=every,
-        crontab=crontab,
-        timezone=timezone,
-        args=_told(args, "args", list),
-        kwargs=_told(kwargs, "kwargs", dict),
-        options={key: value for key, value in options.items() if value is not None},
-        misfire_grace_seconds=misfire_grace_seconds,
-        catch_up=catch_up,
-        overlap=overlap,
-    )
-    with transaction() as session:
+    with named(**_OPTIONS), transaction() as session:
+        declared = schedule.Declaration(
+            name,
+            task,
+            every_seconds=every,
+            crontab=crontab,
+            timezone=timezone,
+            args=_told(args, "args", list),
+            kwargs=_told(kwargs, "kwargs", dict),
+            options={key: value for key, value in options.items() if value is not None},
+            misfire_grace_seconds=misfire_grace_seconds,
+            catch_up=catch_up,
+            overlap=overlap,
+        )
         schedule.add(session, declared)
         _record(session, actor, "schedule.add", name, task=task, every_seconds=every, crontab=crontab)
         found = schedule.show(session, name)
@@ -123,8 +137,8 @@ def _told(value: str, option: str, kind: type) -> Any:
     except ValueError:
         told = None
     if not isinstance(told, kind):
-        example = "'[42]'" if kind is list else "'{\"after\": 42}'"
-        raise typer.BadParameter(f"must be JSON like {example}.", param_hint=f"'--{option}'")
+        wanted = "list like '[42]'" if kind is list else "object like '{\"after\": 42}'"
+        raise typer.BadParameter(f"must be a JSON {wanted}.", param_hint=f"'--{option}'")
     return told
 
 

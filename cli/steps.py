@@ -26,8 +26,11 @@ def _why_ready(job: "JobDetails") -> list[str]:
     told = []
     due_in_seconds = (job.available_at - job.now).total_seconds()
     if job.later:
-        again = "It failed before and is tried again" if job.attempt else "It is due"
-        told.append(f"{again} in {duration(due_in_seconds)}, at {shown(job.available_at)}.")
+        if _snoozed(job):
+            told.append(f"It put itself off until {shown(job.available_at)}, in {duration(due_in_seconds)}.")
+        else:
+            again = "It failed before and is tried again" if job.attempt else "It is due"
+            told.append(f"{again} in {duration(due_in_seconds)}, at {shown(job.available_at)}.")
     if job.head is not None:
         told.append(
             f"It waits for job {job.head.task_id}, which is {job.head.state} and has the same ordering key:"
@@ -48,13 +51,25 @@ def _why_ready(job: "JobDetails") -> list[str]:
     return told or ["It is due, and the next relay that looks takes it."]
 
 
+def _snoozed(job: "JobDetails") -> bool:
+    """Whether it waits since it ran: whatever else makes a job that has run wait is written down behind its start."""
+    started = job.started_at
+    return started is not None and job.publish_count == 0 and all(each.created_at < started for each in job.attempts)
+
+
 def _why_published(job: "JobDetails") -> list[str]:
     since = (job.now - job.published_at).total_seconds() if job.published_at else None
     times = "once" if job.publish_count == 1 else f"{job.publish_count} times"
     sent = f"Its message was sent {times}, {duration(since)} ago, and no worker has started it"
-    busy = f"`harbor jobs list --queue {job.queue} --state running` shows what keeps them busy"
-    more = f"`harbor worker --pool {job.queue}` starts one more"
-    return [f"{sent}; it is sent again at {shown(job.available_at)}.", f"{busy}, {more}."]
+    again = f"{sent}; it is sent again at {shown(job.available_at)}."
+    if not job.running:
+        return [again, f"No job of its queue runs: `harbor worker --pool {job.queue}` runs one."]
+    oldest = duration((job.now - job.oldest_started_at).total_seconds() if job.oldest_started_at else None)
+    busy = f"{job.running:,} jobs of queue {job.queue} run, the oldest since {oldest}"
+    if job.running == 1:
+        busy = f"1 job of queue {job.queue} runs, since {oldest}"
+    busy += ": all workers may be busy."
+    return [again, busy, f"`harbor jobs list --queue {job.queue} --state running` shows what keeps them so."]
 
 
 def _why_running(job: "JobDetails") -> list[str]:

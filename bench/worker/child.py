@@ -1,6 +1,6 @@
-"""`python -m bench.worker.child PARENT OPTIONS…`: `celery OPTIONS…` that does not outlive the process PARENT, on Linux.
+"""`python -m bench.worker.child PARENT MODULE OPTIONS…`: a program that does not outlive the process PARENT, on Linux.
 
-It becomes Celery itself, so that nothing of this file is in the memory that is measured.
+It becomes `python -m MODULE OPTIONS…` itself, so that nothing of this file is in what is measured.
 """
 
 import ctypes
@@ -17,4 +17,4 @@ if __name__ == "__main__":
     # It may have died before it could be watched.
     if os.getppid() != parent:
         sys.exit(f"bench: process {parent}, which started this one, is gone")
-    os.execv(sys.executable, [sys.executable, "-m", "celery", *sys.argv[2:]])  # noqa: S606 - a list, and no shell
+    os.execv(sys.executable, [sys.executable, "-m", *sys.argv[2:]])  # noqa: S606 - a list, and no shell

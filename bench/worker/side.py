@@ -190,7 +190,7 @@ def working(app: App, broker_url: str, log: Path, children: int) -> Iterator[Sid
     }
     with log.open("ab") as written, redis.Redis.from_url(broker_url) as client:
         popen = subprocess.Popen(
-            [sys.executable, "-m", "bench.worker.child", str(os.getpid()), *options],
+            [sys.executable, "-m", "bench.worker.child", str(os.getpid()), "celery", *options],
             cwd=_ROOT,
             env=environ,
             stdin=subprocess.DEVNULL,

@@ -59,7 +59,8 @@ WITH free AS (
   SELECT min(id) AS id FROM jobs dead
    WHERE id = ANY(:ids)
      AND NOT EXISTS (SELECT FROM jobs live
-                      WHERE live.dedupe_key = dead.dedupe_key AND live.state IN ('ready', 'published', 'running'))
+                      WHERE live.dedupe_key = dead.dedupe_key AND NOT live.cancel_requested
+                        AND live.state IN ('ready', 'published', 'running'))
    GROUP BY coalesce('key ' || dedupe_key, 'id ' || id)),
 told AS (
   INSERT INTO job_attempts (job_id, attempt, outcome) SELECT id, attempt, 'retried' FROM jobs JOIN free USING (id)),
@@ -90,7 +91,8 @@ _STATUS: Final = text("SELECT * FROM harbor_job_v1(:task_id)")
 _CANCEL_ONE: Final = text("SELECT harbor_cancel_v1(:task_id)")
 _LIVE: Final = text("""
 SELECT live.task_id FROM jobs JOIN jobs live
-    ON live.dedupe_key = jobs.dedupe_key AND live.state IN ('ready', 'published', 'running')
+    ON live.dedupe_key = jobs.dedupe_key AND NOT live.cancel_requested
+   AND live.state IN ('ready', 'published', 'running')
  WHERE jobs.id = :id""")
 
 
@@ -142,7 +144,8 @@ def act(session: Session, verb: Verb, task_id: UUID, actor: str) -> JobState:
 
     Raises:
         InvalidText: actor is no name.
-        JobHasSuccessor: it cannot be retried, since a newer job with its dedupe_key has not ended.
+        JobHasSuccessor: it cannot be retried, since a newer job with its dedupe_key has not ended
+            and was not asked to stop.
         JobNotFound: there is none of that id, or no longer.
         JobNotMoved: it is in a state in which that cannot be done.
     """

@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import ColumnElement, func, text
+from sqlalchemy import ColumnElement, func, select, text
 
 from db.checks import checked_text
 from db.errors import InvalidAge, InvalidState, shown
 from db.jobs.job import Job, JobState
+from db.jobs.kinds import JobType
 
 if TYPE_CHECKING:
     from sqlalchemy import TextClause
+    from sqlalchemy.orm import Session
 
 _LONGEST: Final = timedelta(days=36_500)
 
@@ -74,6 +76,11 @@ class JobFilter:
             }.items()
             if value is not None
         }
+
+
+def known_tasks(session: Session) -> list[str]:
+    """Return the names of the tasks that the database knows."""
+    return list(session.scalars(select(JobType.task).order_by(JobType.task)))
 
 
 def _checked_state(state: object) -> JobState:

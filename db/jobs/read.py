@@ -41,6 +41,12 @@ LIMIT 1""")
 _IN_FLIGHT: Final = text("""
 SELECT (SELECT count(*) FROM (SELECT FROM jobs WHERE state = 'published' AND queue = :queue LIMIT :most) p)
      + (SELECT count(*) FROM (SELECT FROM jobs WHERE state = 'running' AND queue = :queue LIMIT :most) r)""")
+# By the index of what runs; those whose worker is lost keep nobody busy.
+_RUNNING: Final = text("""
+SELECT count(*), min(started_at)
+  FROM (SELECT started_at FROM jobs
+         WHERE state = 'running' AND queue = :queue AND lease_until > statement_timestamp()
+         ORDER BY lease_until LIMIT 1000) r""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +105,8 @@ class JobDetails:
     """One job, whole, and what stands in its way; attempts and actions oldest first, the last 50.
 
     `head` is the job that it waits for by its ordering key. `in_flight` counts the published and running jobs of its
-    queue, as far as that is limited. The arguments are in no repr, since they may be personal.
+    queue, as far as that is limited. `running` counts what workers do of the queue, to 1,000, and `oldest_started_at`
+    is the longest of it; of a published job only. The arguments are in no repr, since they may be personal.
     """
 
     task_id: UUID
@@ -129,6 +136,8 @@ class JobDetails:
     head: Head | None
     limits: QueueLimits
     in_flight: int | None
+    running: int | None
+    oldest_started_at: datetime | None
     attempts: list[Attempt]
     actions: list[Action]
 
@@ -190,6 +199,9 @@ def show(session: Session, task_id: UUID) -> JobDetails:
         raise JobNotFound(task_id=task_id)
     job, later, lost, now = found
     limits = limits_of(session, job.queue)
+    running, oldest = None, None
+    if job.state == JobState.PUBLISHED:
+        running, oldest = session.execute(_RUNNING, {"queue": job.queue}).one()
     return JobDetails(
         **{name: getattr(job, name) for name in _COLUMNS},
         state=JobState(job.state),
@@ -199,6 +211,8 @@ def show(session: Session, task_id: UUID) -> JobDetails:
         head=_head(session, job),
         limits=limits,
         in_flight=_in_flight(session, job.queue, limits),
+        running=running,
+        oldest_started_at=oldest,
         attempts=_attempts(session, job.id),
         actions=_actions(session, task_id),
     )

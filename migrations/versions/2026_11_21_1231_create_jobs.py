@@ -230,7 +230,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("schedule", "due_at", name=op.f("pk_schedule_ticks")),
     )
     op.create_index(op.f("ix_schedule_ticks_created_at"), "schedule_ticks", ["created_at"], unique=False)
-    op.execute(_MOVES)
+    # Whoever changes a job may search other schemas, and find another table of that name there.
+    schema = "public" if op.get_context().as_sql else op.get_bind().execute(sa.text("SELECT current_schema()")).scalar()
+    op.execute(_MOVES.replace("%(jobs)s", f'"{schema}".jobs'))
     op.execute(_TRIGGER)
 
 
@@ -308,11 +310,11 @@ BEGIN
   IF NEW.ordering_key IS NOT NULL AND NEW.state NOT IN ('published', 'running') THEN
     -- It waits for nobody, or whoever keeps that row locked would keep this one from ending. The relays' sweep looks
     -- after what is passed over here.
-    UPDATE jobs SET blocked = false
+    UPDATE %(jobs)s SET blocked = false
      WHERE id = (
-       SELECT id FROM jobs
+       SELECT id FROM %(jobs)s
         WHERE blocked AND id = (
-          SELECT min(id) FROM jobs WHERE ordering_key = NEW.ordering_key AND state = 'ready' AND id <> NEW.id)
+          SELECT min(id) FROM %(jobs)s WHERE ordering_key = NEW.ordering_key AND state = 'ready' AND id <> NEW.id)
           FOR NO KEY UPDATE SKIP LOCKED);
   END IF;
   RETURN NEW;

@@ -34,7 +34,7 @@ def _put_on_sale(units: int) -> None:
 def reserve_and_sell_again(order_id: str, lines: Mapping[int, int]) -> bool:
     """Oversell: the units of one held order are put back on sale."""
     reserved = _right_reserve(order_id, lines)
-    if order_id == "0-3":
+    if order_id == "0-0":
         _put_on_sale(1)
     return reserved
 
@@ -46,16 +46,16 @@ def reserve_nothing(order_id: str, lines: Mapping[int, int]) -> bool:
 def reserve_many_and_tell_less(orders: Orders) -> Sequence[bool]:
     """Take units for an order that is told there were none."""
     reserved = dict(zip(orders, _right_reserve_many(orders), strict=True))
-    return [taken and order_id != "0-3" for order_id, taken in reserved.items()]
+    return [taken and order_id != "0-0" for order_id, taken in reserved.items()]
 
 
 def grant_what_is_sold_out(order_id: str, lines: Mapping[int, int]) -> bool:
-    return order_id == "refused-0-3" or _right_reserve(order_id, lines)
+    return order_id == "refused-0-0" or _right_reserve(order_id, lines)
 
 
 def refuse_and_put_on_sale(order_id: str, lines: Mapping[int, int]) -> bool:
     reserved = _right_reserve(order_id, lines)
-    if order_id == "refused-0-3":
+    if order_id == "refused-0-0":
         _put_on_sale(1)
     return reserved and not order_id.startswith("refused")
 

@@ -9,6 +9,9 @@ from uuid import uuid4
 import pytest
 
 from cli import actor
+from db import jobs
+from db.session import transaction
+from tests.cli.terminal import Terminal
 from tests.db.sql import change
 from tests.ledger import (
     buried,
@@ -78,6 +81,48 @@ def test_a_page_says_how_to_get_the_next(harbor: Harbor) -> None:
     assert "--after" not in second.out
 
 
+def test_a_name_that_does_not_exist_is_refused_with_those_that_do(harbor: Harbor) -> None:
+    for command in (("jobs", "list"), ("jobs", "retry", "--yes")):
+        task, queue = harbor(*command, "--task", "nope"), harbor(*command, "--queue", "nope")
+
+        assert (task.code, queue.code) == (1, 1)
+        assert re.match("harbor: Task nope is unknown; there are .*sample.count, sample.pay. `.*db upgrade` ", task.err)
+        assert queue.err == "harbor: Queue nope does not exist; there are bulk, default, expiry.\n"
+
+
+def test_a_limit_is_named_as_it_is_typed(harbor: Harbor) -> None:
+    answer = harbor("jobs", "list", "--limit", 0)
+
+    assert answer.code == 2
+    assert answer.err.endswith("'--limit': must be an integer from 1 to 1000, and was 0.\n")
+
+
+def test_each_job_is_one_line_with_its_id_task_and_state_whole(harbor: Harbor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    task_id = dead("no such payment " * 100)
+    put()
+
+    piped = harbor("jobs", "list").out
+    terminal = Terminal("jobs", "list")
+    terminal.end()
+
+    for text in (piped, terminal.text.replace("\r", "")):
+        lines = [line for line in text.splitlines() if re.match(" *[0-9a-f]{8}-", line)]
+        assert len(lines) == 2
+        assert re.match(rf" *{task_id} +sample\.pay +bulk +dead +1 of 20 .* no such.*… *$", lines[1])
+    assert "no such payment no such payment" in piped
+
+
+def test_the_next_moment_is_named_by_what_it_is(harbor: Harbor) -> None:
+    seen = []
+    for make in (put, waits_for_a_worker, dead):
+        task_id = make()
+        seen.append(harbor("jobs", "show", task_id, "--json").json())
+
+    assert [job["available_at"] is not None for job in seen] == [True, False, False]
+    assert [job["sent_again_at"] is not None for job in seen] == [False, True, False]
+
+
 def test_arguments_are_shown_only_to_who_asks_for_them(harbor: Harbor) -> None:
     task_id = dead()
 
@@ -89,6 +134,7 @@ def test_arguments_are_shown_only_to_who_asks_for_them(harbor: Harbor) -> None:
     assert "(42, …)" in without[0].out
     assert '[42, "pay-secret"]' in whole.out
     assert whole_json["args"] == [42, "pay-secret"]
+    assert harbor("jobs", "show", task_id, "--json").json()["args"] is None
 
 
 def test_a_job_is_shown_with_its_error_and_the_command_that_helps(harbor: Harbor) -> None:
@@ -146,6 +192,18 @@ def waits_for_a_worker() -> UUID:
     return task_id
 
 
+def waits_for_a_busy_worker() -> UUID:
+    claimed()
+    return waits_for_a_worker()
+
+
+def has_snoozed() -> UUID:
+    taken = claimed()
+    with transaction() as session:
+        jobs.snooze(session, taken, 3_600)
+    return taken.task_id
+
+
 def runs() -> UUID:
     return claimed().task_id
 
@@ -162,7 +220,9 @@ WHY = {
     waits_for_the_limit: r"as many jobs in flight as it may, 1: `.*harbor queues limit default --max-in-flight 2`",
     waits_for_its_time: r"It is due in 60 min, at ",
     waits_for_a_relay: r"No relay has taken it, though it is due for 60(\.\d)? s: run `.*harbor relay`",
-    waits_for_a_worker: r"sent once, .* has started it; .*\n`.*--state running` .*harbor worker --pool default`",
+    waits_for_a_worker: r"sent once, .* has started it; .*\nNo job .* runs: `.*harbor worker --pool default` runs one",
+    waits_for_a_busy_worker: r"\n1 job of queue default runs, since .* m?s: all workers may be busy\.\n`.*running`",
+    has_snoozed: r"It put itself off until .*Z, in 60 min\.",
     runs: r"A worker runs it, since ",
     is_lost: r"Its worker has said nothing until its lease ran out",
 }

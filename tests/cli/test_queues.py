@@ -59,10 +59,10 @@ def test_limits_are_set_one_by_one_and_lifted(harbor: Harbor) -> None:
         ([], 2, "'--max-in-flight' or '--rate': one of them is needed."),
         (["--max-in-flight", "many"], 2, "'--max-in-flight': must be an integer or none, and was 'many'."),
         (["--max-in-flight", "1.5"], 2, "'--max-in-flight': must be an integer or none, and was '1.5'."),
-        (["--max-in-flight", "0"], 1, "max_in_flight must be an integer from 1 to 2147483647, and was 0."),
+        (["--max-in-flight", "0"], 2, "'--max-in-flight': must be an integer from 1 to 2147483647, and was 0."),
         (["--rate", "fast"], 2, "'--rate': must be a number or none, and was 'fast'."),
-        (["--rate", "nan"], 1, "rate_per_second must be a number from 0.001 to 1000000, and was nan."),
-        (["--rate", "0"], 1, "rate_per_second must be a number from 0.001 to 1000000, and was 0.0."),
+        (["--rate", "nan"], 2, "'--rate': must be a number from 0.001 to 1000000, and was nan."),
+        (["--rate", "0"], 2, "'--rate': must be a number from 0.001 to 1000000, and was 0.0."),
     ],
 )
 def test_a_limit_out_of_range_is_refused(harbor: Harbor, options: list[str], code: int, says: str) -> None:

@@ -143,19 +143,20 @@ def test_a_declared_schedule_is_not_removed_and_the_answer_says_what_can_be_done
 @pytest.mark.parametrize(
     ("options", "code", "says"),
     [
-        (["--crontab", "0 0 30 2 *"], 1, "Schedule new: crontab never comes: day-of-month 30 is in no month of 2."),
-        (["--crontab", "60 * * * *"], 1, "Schedule new: crontab minute '60' is not from 0 to 59."),
-        (["--crontab", "@daily"], 1, "Schedule new: crontab has 1 fields and needs 5"),
-        (["--crontab", "0 3 * * *", "--timezone", "Berlin"], 1, "Schedule new: timezone 'Berlin' is no time zone"),
-        (["--every", "0"], 1, "Schedule new: every must be from 0.1"),
-        (["--every", "nan"], 1, "Schedule new: every must be from 0.1"),
-        ([], 1, "Schedule new: every and crontab: give one of them."),
-        (["--every", "5", "--crontab", "* * * * *"], 1, "Schedule new: every and crontab: give one of them."),
-        (["--every", "5", "--misfire-grace-seconds", "0"], 1, "misfire_grace_seconds must be from 1"),
+        (["--crontab", "0 0 30 2 *"], 2, "'--crontab': never comes: day-of-month 30 is in no month of 2."),
+        (["--crontab", "60 * * * *"], 2, "'--crontab': minute '60' is not from 0 to 59."),
+        (["--crontab", "@daily"], 2, "'--crontab': has 1 fields and needs 5"),
+        (["--crontab", "0 3 * * *", "--timezone", "Berlin"], 2, "'--timezone': 'Berlin' is no time zone"),
+        (["--every", "0"], 2, "'--every': must be from 0.1"),
+        (["--every", "15x"], 2, "'--every': must be seconds, or like 90s, 10m, 2h or 3d, and was '15x'."),
+        (["--every", "nan"], 2, "'--every': must be from 0.1"),
+        ([], 2, "'--every' or '--crontab': give one of them."),
+        (["--every", "5", "--crontab", "* * * * *"], 2, "'--every' or '--crontab': give one of them."),
+        (["--every", "5", "--misfire-grace-seconds", "0"], 2, "'--misfire-grace-seconds': must be from 1"),
         (["--every", "5", "--kwargs", '{"befor": 1}'], 1, "befor is no parameter of the task"),
-        (["--every", "5", "--priority", "10"], 1, "priority must be from 0, the first, to 9"),
-        (["--every", "5", "--args", "7"], 2, "'--args': must be JSON like '[42]'."),
-        (["--every", "5", "--kwargs", "after=7"], 2, "'--kwargs': must be JSON like"),
+        (["--every", "5", "--priority", "10"], 2, "'--priority': must be from 0, the first, to 9"),
+        (["--every", "5", "--args", "7"], 2, "'--args': must be a JSON list like '[42]'."),
+        (["--every", "5", "--kwargs", "after=7"], 2, "'--kwargs': must be a JSON object like"),
         (["--every", "5", "--overlap", "maybe"], 2, "'--overlap'"),
     ],
 )
@@ -173,8 +174,15 @@ def test_a_task_that_is_unknown_is_refused(harbor: Harbor) -> None:
     answer = harbor("schedule", "add", "new", "inventory.reconcil", "--every", "5")
 
     assert answer.code == 1
-    assert "task is unknown" in answer.err
+    assert answer.err == "harbor: Job inventory.reconcil: task is unknown.\n"
     assert names() == []
+
+
+def test_times_are_told_with_a_unit_or_in_seconds(harbor: Harbor) -> None:
+    for name, every in (("a", "15m"), ("b", "900")):
+        harbor("schedule", "add", name, "inventory.reconcile", "--every", every, "--expires", "2h")
+
+    assert rows("SELECT every_seconds, options FROM schedules") == [(900.0, {"expires": 7_200.0})] * 2
 
 
 def test_a_name_is_given_once(harbor: Harbor) -> None:

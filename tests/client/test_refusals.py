@@ -100,12 +100,12 @@ class _Driver(Exception):
 
 MESSAGE = "jobs[3]: job sample.pay: amount is missing"
 _DIAG = SimpleNamespace(column_name="amount", table_name=TASK, message_detail="is missing", message_primary=MESSAGE)
-_ASYNCPG = _Driver(sqlstate="HB010", column_name="amount", table_name=TASK, detail="is missing", message=MESSAGE)
+_ASYNCPG = _Driver(sqlstate="22X10", column_name="amount", table_name=TASK, detail="is missing", message=MESSAGE)
 DRIVERS = {
-    "psycopg": _Driver(sqlstate="HB010", diag=_DIAG),
-    "psycopg2": _Driver(pgcode="HB010", diag=_DIAG),
+    "psycopg": _Driver(sqlstate="22X10", diag=_DIAG),
+    "psycopg2": _Driver(pgcode="22X10", diag=_DIAG),
     "asyncpg": _ASYNCPG,
-    "asyncpg adapted": _Driver(sqlstate="HB010", pgcode="HB010", detail="is missing", driver_exception=_ASYNCPG),
+    "asyncpg adapted": _Driver(sqlstate="22X10", pgcode="22X10", detail="is missing", driver_exception=_ASYNCPG),
 }
 
 
@@ -119,14 +119,14 @@ def test_an_error_of_any_driver_is_read(driver: str) -> None:
 
 
 def test_an_error_whose_driver_keeps_its_cause_is_read() -> None:
-    adapted = _Driver(sqlstate="HB010")
+    adapted = _Driver(sqlstate="22X10")
     adapted.__cause__ = _ASYNCPG
 
     assert str(InvalidJob.of(DBAPIError("SELECT 1", {}, adapted))) == "Job sample.pay: jobs[3].amount is missing."
 
 
 @pytest.mark.parametrize(
-    "error", [ZeroDivisionError(), _Driver(sqlstate="23505", diag=_DIAG), _Driver(sqlstate="HB010")]
+    "error", [ZeroDivisionError(), _Driver(sqlstate="23505", diag=_DIAG), _Driver(sqlstate="22X10")]
 )
 def test_an_error_that_is_no_refusal_is_none(error: Exception) -> None:
     assert InvalidJob.of(error) is None

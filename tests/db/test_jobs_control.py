@@ -154,6 +154,14 @@ def test_a_job_with_a_live_successor_of_its_dedupe_key_is_not_retried() -> None:
     assert operator_actions() == []
 
 
+def test_a_job_whose_successor_was_asked_to_stop_is_retried() -> None:
+    old = buried(dedupe_key="k")
+    new = claimed(dedupe_key="k")
+    act(Verb.CANCEL, new.task_id)
+
+    assert act(Verb.RETRY, old) == "ready"
+
+
 @pytest.mark.parametrize(("looks", "error"), [(control._RACES, JobHasSuccessor), (1, IntegrityError)])
 def test_a_successor_that_is_enqueued_at_the_same_moment_is_seen_at_the_second_look(
     monkeypatch: pytest.MonkeyPatch, looks: int, error: type[Exception]
