@@ -34,6 +34,7 @@ log = structlog.get_logger()
 
 POLL_SECONDS: Final = 0.05
 SWEEP_SECONDS: Final = 5.0
+_TRUSTED_SECONDS: Final = 600.0
 _SWEEP_LIMIT: Final = 1_000
 _LONGEST_PAUSE_SECONDS: Final = 10.0
 
@@ -131,6 +132,8 @@ class Relay:
                     producer.publish(**self._envelope.of(message))
         except Exception:
             log.warning("relay.uncertain", jobs=len(messages), again_after_seconds=self._republish_seconds)
+            with transaction() as session:
+                jobs.uncount(session, messages, self._republish_seconds)
             raise
         log.debug("relay.published", jobs=len(messages))
 
@@ -150,19 +153,26 @@ class Relay:
                     log.warning("relay.swept", reason=name, jobs=swept)
 
     def _spared(self) -> list[str]:
-        """Return the queues of which the broker has at least as many messages as jobs are published.
+        """Return the queues whose messages are all where they belong: their workers are behind, and nothing is lost.
 
-        Their workers are behind or away, and nothing is lost. Publishing those jobs again would only fill the broker
-        with copies, each of which costs a worker a claim.
+        Publishing those jobs again would only fill the broker with copies, each of which costs a worker a claim. What
+        workers have taken and not claimed yet is known for all queues together alone, so it is trusted for some
+        minutes, and only while messages wait.
         """
         with transaction() as session:
-            waiting = jobs.published(session)
+            waiting = jobs.overdue(session)
         if not waiting:
             return []
         channel: Any = self._producer.channel
         with channel.conn_or_acquire() as client:
-            taken = sum(client.hlen(f"unacked:{pool}") for pool in POOLS)
-        return [queue for queue, count in waiting.items() if channel._size(queue) + taken >= count]  # noqa: SLF001 - public as queue_declare, which would bind it anew
+            unacked = sum(client.hlen(f"unacked:{pool}") for pool in POOLS)
+        spared = []
+        for told in waiting:
+            messages = channel._size(told.queue)  # noqa: SLF001 - public as queue_declare, which would bind it anew
+            taken = max(0, unacked - told.running) if messages and told.overdue_seconds < _TRUSTED_SECONDS else 0
+            if messages + taken >= told.jobs:
+                spared.append(told.queue)
+        return spared
 
     def _connected(self) -> Any:
         if self._producer is None:

@@ -16,7 +16,7 @@ from db.jobs.enqueue import JobRequest, enqueue, enqueue_many
 from db.jobs.filter import JobFilter
 from db.jobs.job import ARROWS, ENDED, Job, JobAttempt, JobState
 from db.jobs.kinds import DEFAULT_MAX_ATTEMPTS, JobType, Route, all_declared, declare, declared, keep
-from db.jobs.publish import LEASE_LIMIT, SWEEPS, Message, Swept, lease, published, sweep, sweep_one
+from db.jobs.publish import LEASE_LIMIT, SWEEPS, Message, Overdue, Swept, lease, overdue, sweep, sweep_one, uncount
 from db.jobs.queue import OperatorAction, QueueControl
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "JobType",
     "Message",
     "OperatorAction",
+    "Overdue",
     "QueueControl",
     "Route",
     "Settled",
@@ -55,10 +56,11 @@ __all__ = [
     "keep",
     "lease",
     "note_failure",
-    "published",
+    "overdue",
     "retry",
     "snooze",
     "status",
     "sweep",
     "sweep_one",
+    "uncount",
 ]

@@ -81,6 +81,11 @@ UPDATE jobs
  WHERE id = ANY(:ids)
 RETURNING id, task_id, task, queue, priority, args::text, kwargs::text""")
 
+_UNCOUNT: Final = text("""
+UPDATE jobs SET publish_count = publish_count - 1,
+                available_at = statement_timestamp() + make_interval(secs => :republish_seconds)
+ WHERE task_id = ANY(:ids) AND state = 'published' AND publish_count > 0""")
+
 _CONTROL: Final = text("""
 SELECT paused, max_in_flight, rate_per_second,
        least(greatest(1, rate_per_second),
@@ -104,10 +109,13 @@ late AS MATERIALIZED (
 UPDATE jobs SET state = 'ready', available_at = statement_timestamp() FROM late WHERE jobs.id = late.id""")
 _PUBLISHED: Final = text(f"""
 WITH {queues_of("state = 'published'")}
-SELECT f.queue, (SELECT count(*) FROM jobs WHERE state = 'published' AND queue = f.queue) AS jobs
-  FROM found f
- WHERE f.queue IS NOT NULL
-   AND (SELECT min(available_at) FROM jobs WHERE state = 'published' AND queue = f.queue) <= statement_timestamp()""")
+SELECT f.queue, (SELECT count(*) FROM jobs WHERE state = 'published' AND queue = f.queue) AS jobs,
+       extract(epoch FROM statement_timestamp() - f.first)::float8 AS overdue_seconds,
+       (SELECT count(*) FROM jobs WHERE state = 'running') AS running
+  FROM (SELECT found.queue,
+               (SELECT min(available_at) FROM jobs WHERE state = 'published' AND queue = found.queue) AS first
+          FROM found WHERE found.queue IS NOT NULL) f
+ WHERE f.first <= statement_timestamp()""")
 _SWEEP_RUNNING: Final = text(f"""
 WITH {queues_of("state = 'running'")},
 lost AS MATERIALIZED (
@@ -157,6 +165,19 @@ class Message:
     priority: int
     args: str
     kwargs: str
+
+
+@dataclass(frozen=True, slots=True)
+class Overdue:
+    """A queue in which a job should have started: `jobs` are published there, and `running` is of all queues.
+
+    `overdue_seconds` is how long ago the first of them should have started.
+    """
+
+    queue: str
+    jobs: int
+    overdue_seconds: float
+    running: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,9 +238,16 @@ def sweep_one(session: Session, name: str, limit: int = 1_000, spared: Sequence[
     return int(swept.rowcount)
 
 
-def published(session: Session) -> dict[str, int]:
-    """Return how many jobs of a queue are published and not started, for each queue where one of them is overdue."""
-    return {row.queue: row.jobs for row in session.execute(_PUBLISHED)}
+def overdue(session: Session) -> list[Overdue]:
+    """Return the queues in which a job is published and should have started by now."""
+    rows = session.execute(_PUBLISHED).mappings()
+    return [Overdue(**row) for row in rows]
+
+
+def uncount(session: Session, messages: Sequence[Message], republish_seconds: float) -> None:
+    """Forget that these were published, since nobody knows whether they were; the sweep then looks at them again."""
+    told = {"ids": [message.task_id for message in messages], "republish_seconds": republish_seconds}
+    session.execute(_UNCOUNT, told)
 
 
 def _lease_controlled(session: Session, queue: str, limit: int, republish_seconds: float) -> list[Message]:
