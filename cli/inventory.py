@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     help="Record deliveries and corrections, and check that all units are accounted for.",
+    short_help="Record deliveries and corrections; check every unit.",
     epilog="Example: harbor inventory receive HBR-MUG-01-BLUE 50",
 )
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     help="Look at holds, change and end them by hand, and see which payments have to go back.",
+    short_help="Look at holds and refunds; change and end holds by hand.",
     epilog="Example: harbor reservations list --due",
 )
 

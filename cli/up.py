@@ -40,7 +40,7 @@ class NoStack(HarborError):
     """No servers of its own are part of this installation: set {variables}."""
 
 
-@app.command(epilog="Example: harbor up --no-flower")
+@app.command(short_help="Run everything on this machine until Ctrl-C.", epilog="Example: harbor up --no-flower")
 def up(
     *,
     concurrency: Annotated[int, typer.Option(min=1, help="Tasks at a time in each worker pool.")] = 1,

@@ -18,6 +18,12 @@ from alembic.config import Config
 from sqlalchemy.engine import make_url
 
 import stack
+
+# pytest looks at every name in a test's module. At a task that makes Celery's default app final, and a task that is
+# declared after that asks for settings which a test has not made yet.
+import tasks.inventory
+import tasks.jobs
+import tasks.reservations  # noqa: F401
 from db import engine
 from db.session import transaction
 from db.settings import settings
