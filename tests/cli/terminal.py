@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import select
+import signal
 import time
 
 from tests.processes import ROOT, python
@@ -19,6 +20,8 @@ class Terminal:
         command = python("-m", "cli", *arguments)
         self.pid, self._fd = pty.fork()
         if self.pid == 0:
+            # Whoever runs the tests in the background has them ignore it, and what they start, too.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
             os.chdir(ROOT)
             os.execvp(command[0], command)
         self.text = ""
@@ -34,9 +37,14 @@ class Terminal:
         os.write(self._fd, keys.encode())
 
     def end(self) -> int:
-        """Read to its end and return its exit code."""
+        """Read to its end and return its exit code; it is killed at a deadline."""
+        deadline = time.monotonic() + _DEADLINE_SECONDS
         try:
-            while read := os.read(self._fd, 65_536):
+            while True:
+                if not select.select([self._fd], [], [], max(0, deadline - time.monotonic()))[0]:
+                    os.kill(self.pid, signal.SIGKILL)
+                if not (read := os.read(self._fd, 65_536)):
+                    break
                 self.text += read.decode(errors="replace")
         except OSError:  # Linux says so when the last process has closed its side.
             pass
