@@ -86,7 +86,7 @@ def test_a_name_that_does_not_exist_is_refused_with_those_that_do(harbor: Harbor
         task, queue = harbor(*command, "--task", "nope"), harbor(*command, "--queue", "nope")
 
         assert (task.code, queue.code) == (1, 1)
-        assert re.match("harbor: Task nope is unknown; there are .*sample.count, sample.pay. `.*db upgrade` ", task.err)
+        assert re.match(r"harbor: Task nope is unknown; there are .*sample\.count.*\. `.*db upgrade` ", task.err)
         assert queue.err == "harbor: Queue nope does not exist; there are bulk, default, expiry.\n"
 
 

@@ -117,10 +117,10 @@ def test_a_lock_that_takes_too_long_is_not_waited_for(
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])
-def test_a_process_has_a_connection_for_each_of_its_threads_and_one_more(role: None, concurrency: int) -> None:
+def test_a_process_has_a_connection_for_each_of_its_threads_and_two_more(role: None, concurrency: int) -> None:
     engine.configure(application_name="harbor", concurrency=concurrency)
 
-    assert pool().size() == concurrency + 1
+    assert pool().size() == concurrency + 2
 
 
 def test_a_process_that_was_told_nothing_has_as_many_as_the_settings_say(
@@ -129,7 +129,7 @@ def test_a_process_that_was_told_nothing_has_as_many_as_the_settings_say(
     monkeypatch.setenv("HARBOR_DATABASE_CONCURRENCY", "3")
     restart()
 
-    assert pool().size() == 4
+    assert pool().size() == 5
 
 
 def test_no_connection_is_made_beyond_the_pool(role: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,13 +138,13 @@ def test_no_connection_is_made_beyond_the_pool(role: None, monkeypatch: pytest.M
     engine.configure(application_name="harbor", concurrency=1)
 
     with ExitStack() as open_connections:
-        for _ in range(2):
+        for _ in range(3):
             open_connections.enter_context(engine.engine().connect())
         with pytest.raises(PoolTimeoutError):
             engine.engine().connect()
         taken = pool().checkedout()
 
-    assert taken == 2
+    assert taken == 3
 
 
 def test_a_connection_that_died_in_the_pool_is_replaced_unseen(role: None) -> None:

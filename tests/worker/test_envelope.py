@@ -41,6 +41,9 @@ def test_it_equals_a_message_of_send_task(
             task_id=str(task_id),
             priority=priority,
             headers={JOB_HEADER: True},
+            # A process that knows the task would say them; in one that does not, as a relay, the worker's own count.
+            time_limit=None,
+            soft_time_limit=None,
             connection=connection,
         )
         sent = taken(broker)

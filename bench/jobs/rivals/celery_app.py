@@ -42,7 +42,7 @@ def _connection() -> psycopg.Connection[Any]:
     return psycopg.connect(os.environ["BENCH_JOBS_DATABASE"], autocommit=True)
 
 
-@app.task(name=TASK)
+@app.task(name=TASK, shared=False)
 def add_one(row_id: int) -> None:
     """Add one to a row, in a transaction."""
     with _connection().transaction():
