@@ -115,9 +115,10 @@ def test_what_was_sent_again_is_counted_as_recovered() -> None:
     _, task_id = sell()
     lease()
     change(
-        "UPDATE jobs SET state = 'ready', available_at = statement_timestamp() WHERE task_id = :task_id",
+        "UPDATE jobs SET state = 'ready', created_at = created_at - interval '6 s' WHERE task_id = :task_id",
         task_id=task_id,
     )
+    change("UPDATE jobs SET available_at = statement_timestamp() WHERE task_id = :task_id", task_id=task_id)
     lease()
 
     assert ledger.jobs([]).jobs_recovered == 1
