@@ -1,8 +1,8 @@
 """`harbor relay`: takes due jobs from the ledger to the broker. Any number of them, each of which may die anywhere.
 
 Promise: no job waits for a relay that is gone, and none is lost with the broker. A broker that fails in the middle of a
-batch leaves it uncertain what has arrived: nothing is counted and nothing undone, the sweep publishes those rows again,
-and a copy too many is dropped when it is claimed.
+batch leaves it uncertain what has arrived: nothing of it is counted, the sweep publishes those rows again, and a copy
+too many is dropped when it is claimed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ log = structlog.get_logger()
 
 POLL_SECONDS: Final = 0.05
 SWEEP_SECONDS: Final = 5.0
-_TRUSTED_SECONDS: Final = 600.0
+_TRUSTED_SECONDS: Final = (
+    600.0  # A row is published again every 10 minutes at the most, whatever the broker seems to have.
+)
 _SWEEP_LIMIT: Final = 1_000
 _LONGEST_PAUSE_SECONDS: Final = 10.0
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.orm import Session
 
-LONGEST_BACKOFF_SECONDS: Final = 600
+LONGESTBACKOFF_SECONDS: Final = 600
 LOST: Final = "its worker said nothing until the lease ran out"
 _ERROR_CHARACTERS: Final = 2_000
 
@@ -55,7 +55,7 @@ told AS (
 SELECT id, state, attempt, max_attempts, args, kwargs, set_config('synchronous_commit', 'off', true) FROM claimed""")
 
 # Full jitter: a random share of a wait that doubles, so that what failed together does not come back together.
-_BACKOFF: Final = f"random() * least({LONGEST_BACKOFF_SECONDS}, power(2, least(attempt, 30) - 1))"
+BACKOFF: Final = f"random() * least({LONGESTBACKOFF_SECONDS}, power(2, least(attempt, 30) - 1))"
 
 _COMPLETE: Final = text(f"UPDATE jobs SET state = 'done' WHERE {_MINE} AND NOT cancel_requested RETURNING id")
 _FENCE: Final = text(f"SELECT cancel_requested FROM jobs WHERE {_MINE} FOR NO KEY UPDATE")
@@ -69,7 +69,7 @@ WITH settled AS (
                       WHEN :state = 'ready' AND :counted AND attempt >= max_attempts THEN 'dead'
                       ELSE :state END,
          available_at = CASE WHEN :state <> 'ready' THEN available_at ELSE statement_timestamp()
-                             + make_interval(secs => coalesce(:wait_seconds, {_BACKOFF})) END,
+                             + make_interval(secs => coalesce(:wait_seconds, {BACKOFF})) END,
          attempt = CASE WHEN :counted THEN attempt ELSE attempt - 1 END
    WHERE {_MINE}
   RETURNING id, attempt, state, available_at),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import text
 
-from db.jobs.claim import LONGEST_BACKOFF_SECONDS
+from db.jobs.claim import BACKOFF, LOST
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -127,12 +127,11 @@ lost AS MATERIALIZED (
 swept AS (
   UPDATE jobs
      SET state = CASE WHEN cancel_requested THEN 'cancelled' WHEN attempt >= max_attempts THEN 'dead' ELSE 'ready' END,
-         available_at = statement_timestamp() + make_interval(
-           secs => random() * least({LONGEST_BACKOFF_SECONDS}, power(2, least(attempt, 30) - 1)))
+         available_at = statement_timestamp() + make_interval(secs => {BACKOFF})
     FROM lost WHERE jobs.id = lost.id
   RETURNING jobs.id, jobs.attempt, jobs.state)
 INSERT INTO job_attempts (job_id, attempt, outcome, error)
-SELECT id, attempt, 'lost', 'its worker said nothing until the lease ran out' FROM swept""")
+SELECT id, attempt, 'lost', '{LOST}' FROM swept""")
 
 # A net under the trigger, which unblocks the next job of a key: one that ends in a stricter transaction than READ
 # COMMITTED does not see a block that is younger than its snapshot.
