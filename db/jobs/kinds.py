@@ -90,13 +90,12 @@ class Declared:
         """What it takes. Raises InvalidTask when a parameter cannot be called from JSON."""
         return tuple(self._parameter(each) for each in self._signature.parameters.values())
 
-    def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any], *, json_only: bool = True) -> dict[str, Any]:
+    def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments by name and as the annotations want them: a UUID for the text of one, for example.
 
         Args:
-            args: by place.
-            kwargs: by name.
-            json_only: the values come from JSON.
+            args: by place, values from JSON.
+            kwargs: by name, values from JSON.
 
         Raises:
             InvalidJob: an argument is missing, unknown or of another type; the message names it and not its value.
@@ -106,10 +105,7 @@ class Declared:
         except TypeError as error:
             raise InvalidJob(task=self.task, field="args", problem=f"do not fit: {error}") from None
         try:
-            if json_only:
-                checked = self._model.model_validate_json(json.dumps(given), strict=True)
-            else:
-                checked = self._model.model_validate(given, strict=True)
+            checked = self._model.model_validate_json(json.dumps(given), strict=True)
         except ValidationError as error:
             first = error.errors(include_url=False, include_context=False, include_input=False)[0]
             where = ".".join(map(str, first["loc"]))

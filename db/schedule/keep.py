@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import text
 
 from db import jobs
-from db.errors import InvalidJob, ScheduleDeclared, ScheduleExists, ScheduleNotFound
+from db.errors import ScheduleDeclared, ScheduleExists, ScheduleNotFound
 from db.schedule.tick import FROZEN_MS, LOCK_AND_WAIT, settle
 
 if TYPE_CHECKING:
@@ -141,12 +141,7 @@ def run_now(session: Session, name: str) -> UUID:
 
 
 def _enqueue(session: Session, row: Row[Any]) -> UUID:
-    try:
-        (task_id,) = jobs.enqueue_many(session, [jobs.JobRequest(row.task, row.args, row.kwargs, **row.options)])
-    except InvalidJob as error:
-        # It is the only one of its batch.
-        raise InvalidJob(**{**error.ids, "field": str(error.ids["field"]).removeprefix("jobs[0].")}) from None
-    return task_id
+    return jobs.enqueue(session, row.task, *row.args, **row.options, **row.kwargs)
 
 
 def _locked(session: Session, name: str) -> Row[Any]:
